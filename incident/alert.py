@@ -1,0 +1,157 @@
+"""The alert that starts a case, as the command line and a SIEM bridge take it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from incident.triage import Priority
+
+DEFAULT_TENANT = "default"
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class AlertRefused(ValueError):
+    """The alert cannot start a case; ``faults`` has one line for each thing that is wrong with it."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def _canonical_ip(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        address: IPv4Address | IPv6Address = ip_address(value.strip())
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IP address") from None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address) and address.scope_id:
+        raise ValueError(f"{value!r} carries a zone, which names no host outside one machine")
+    return str(address)
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _absent_if_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _text_of_number(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+IpText = Annotated[str, BeforeValidator(_canonical_ip)]
+Identifier = Annotated[str, BeforeValidator(_text_of_number), Field(min_length=1, max_length=256)]
+OptionalText = Annotated[str | None, BeforeValidator(_absent_if_blank)]
+
+
+class Alert(BaseModel):
+    """A report of a large transfer to an internal host.
+
+    ``occurred_at`` is the time of the transfer and carries a zone; ``bytes_transferred`` is in bytes. ``event_ids``
+    are the SIEM's ids of the violations behind this alert: they are the alert itself and never corroborate it.
+    Keys that Holdpoint does not know are kept as evidence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", str_strip_whitespace=True)
+
+    id: Identifier
+    destination_ip: IpText
+    occurred_at: AwareDatetime
+    rule: OptionalText = None
+    severity: Annotated[Priority, BeforeValidator(_lower)] = Priority.MEDIUM
+    source_ip: Annotated[IpText | None, BeforeValidator(_absent_if_blank)] = None
+    source_host: OptionalText = None
+    destination_host: OptionalText = None
+    user_account: OptionalText = None
+    bytes_transferred: Annotated[int | None, Field(ge=0)] = None
+    tenant: OptionalText = None
+    siem_incident_id: Annotated[OptionalText, BeforeValidator(_text_of_number)] = None
+    event_ids: tuple[Identifier, ...] = ()
+
+    @field_validator("occurred_at", mode="before")
+    @classmethod
+    def _text_time(cls, value: object) -> object:
+        """Only ISO 8601 text: a bare number could be seconds or milliseconds, and guessing moves the search window."""
+        if not isinstance(value, str | datetime):
+            raise ValueError("is not an ISO 8601 time such as 2026-03-14T12:34:56Z")  # noqa: TRY004
+        return value
+
+    @field_validator("occurred_at")
+    @classmethod
+    def _utc(cls, value: datetime) -> datetime:
+        return value.astimezone(UTC)
+
+    @field_validator("severity", mode="before")
+    @classmethod
+    def _default_severity(cls, value: object) -> object:
+        return Priority.MEDIUM if value is None else value
+
+    @field_validator("event_ids", mode="before")
+    @classmethod
+    def _no_event_ids(cls, value: object) -> object:
+        return () if value is None else value
+
+    @field_validator("tenant")
+    @classmethod
+    def _slug(cls, value: str | None) -> str | None:
+        if value is not None and not _TENANT.fullmatch(value):
+            raise ValueError("may hold letters, digits, dot, dash and underscore only, at most 64")
+        return value
+
+    @property
+    def case_id(self) -> str:
+        """The workflow id: one open case for each tenant and affected host."""
+        return f"sua-{self.tenant or DEFAULT_TENANT}-{self.destination_ip}"
+
+
+def parse_alert(source: str | bytes | dict[str, Any], default_tenant: str | None = None) -> Alert:
+    """Read an alert from JSON text or from a decoded object.
+
+    Raises:
+        AlertRefused: with every fault at once, each naming its key.
+    """
+    if not isinstance(source, dict):
+        try:
+            source = json.loads(source)
+        except ValueError as error:
+            raise AlertRefused([f"the alert is not JSON: {error}"]) from None
+    if not isinstance(source, dict):
+        raise AlertRefused(["the alert is not a JSON object"])
+    try:
+        alert = Alert.model_validate(source)
+    except ValidationError as error:
+        raise AlertRefused([_fault(e) for e in error.errors(include_url=False, include_context=False)]) from None
+    if alert.tenant is None:
+        return alert.model_copy(update={"tenant": default_tenant or DEFAULT_TENANT})
+    return alert
+
+
+def _fault(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))
+    message = str(error["msg"]).removeprefix("Value error, ")
+    match error["type"]:
+        case "missing":
+            return f"{key}: is missing"
+        case "string_type" if error["input"] is None:
+            return f"{key}: is missing"
+        case "string_too_short":
+            return f"{key}: is empty"
+        case "timezone_aware":
+            return f"{key}: has no time zone; write 2026-03-14T12:34:56Z"
+        case kind if kind.startswith("datetime"):
+            return f"{key}: is not an ISO 8601 time such as 2026-03-14T12:34:56Z"
+        case "enum":
+            return f"{key}: must be one of {', '.join(Priority)}"
+        case _:
+            return f"{key}: {message}"

@@ -1,0 +1,184 @@
+"""What the runbook hands to each of its steps, and what it gets back. Small: ids and digests, never raw events."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import AwareDatetime
+
+from incident.evidence import Frozen
+from incident.triage import Priority
+
+
+class LocateHost(Frozen):
+    """Whose address is this? ``at`` is when the alert's transfer happened, for addresses that move."""
+
+    ip: str
+    at: AwareDatetime
+
+
+class StartingAlert(Frozen):
+    """What identifies the alert that started the case, so that it does not corroborate itself."""
+
+    event_ids: tuple[str, ...] = ()
+    rule: str | None = None
+    destination_ip: str
+    occurred_at: AwareDatetime
+
+
+class FindCorroboration(Frozen):
+    """Search for further alerts and events about the host or the user. An absent name is not searched for."""
+
+    starting_alert: StartingAlert
+    ip: str
+    host: str | None = None
+    account: str | None = None
+    employee_id: str | None = None
+    mails: tuple[str, ...] = ()
+    since: AwareDatetime
+    event_condition: str | None = None
+
+
+class ScoreRisk(Frozen):
+    """Whose risk score? At least one of the three is given."""
+
+    account: str | None = None
+    employee_id: str | None = None
+    mails: tuple[str, ...] = ()
+
+
+class CommentIncident(Frozen):
+    """A comment on the SIEM's own incident. ``marker`` is part of the text and tells whether it is there already."""
+
+    incident_id: str
+    text: str
+    marker: str
+
+
+class FindPerson(Frozen):
+    """A sAMAccountName, UPN or mail address, as the SIEM spelled it; a domain may stand before or after it."""
+
+    name: str
+
+
+class AccountRef(Frozen):
+    """The directory entry to change: where it is, and the object that must be found there."""
+
+    dn: str
+    guid: str | None
+    account: str
+
+
+class FindDevice(Frozen):
+    """The host whose endpoint agent is wanted."""
+
+    hostname: str
+
+
+class DeviceRef(Frozen):
+    """One agent, and the host name that it must still have when it is written to."""
+
+    id: str
+    hostname: str
+    comment: str = ""
+
+
+class ActionState(StrEnum):
+    """How far a containment action has come. Only a read-back makes it verified."""
+
+    REQUESTED = "requested"
+    VERIFIED = "verified"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    LEFT_ALONE = "left_alone"
+
+
+class Written(Frozen):
+    """What a containment write did. ``before`` is the state that it found; ``changed`` is false if nothing was to do.
+
+    ``detail`` is for people (who had done it already, which rule the vendor named).
+    """
+
+    changed: bool
+    before: dict[str, str]
+    detail: str = ""
+
+
+class ReadBack(Frozen):
+    """What the vendor says afterwards. ``in_force`` is the only proof; ``pending`` means accepted and not yet there."""
+
+    in_force: bool
+    pending: bool = False
+    detail: str = ""
+
+
+class TicketDraft(Frozen):
+    """A ticket to be. ``key`` is unique to the case: a second call with it finds the first call's ticket."""
+
+    key: str
+    title: str
+    description: str
+    priority: Priority
+
+
+class Ticket(Frozen):
+    """A ticket in the ticket system: its internal id, the number people use, and a link if the vendor has one."""
+
+    id: str
+    number: str
+    url: str | None = None
+
+
+class TicketNote(Frozen):
+    """A private note. ``marker`` is part of the text and tells whether it is there already."""
+
+    ticket: Ticket
+    text: str
+    marker: str
+
+
+class MailKind(StrEnum):
+    """Why somebody is written to. Each has a template."""
+
+    ASK = "ask"
+    REMIND = "remind"
+    ESCALATE = "escalate"
+    WITHDRAWN = "withdrawn"
+    ANSWERED = "answered"
+    NOTICE = "notice"
+
+
+class Notice(Frozen):
+    """A mail to a tier. ``context`` is rendered by the template of ``kind``; nothing of it enters a header unquoted.
+
+    ``key`` makes the Message-ID, ``thread`` the first mail's, so that a case is one thread.
+    """
+
+    kind: MailKind
+    key: str
+    thread: str | None
+    case_ref: str
+    recipients: tuple[str, ...]
+    context: dict[str, Any]
+
+
+class Delivery(Frozen):
+    """What the mail server took. ``refused`` maps a recipient to the server's words."""
+
+    message_id: str
+    accepted: tuple[str, ...]
+    refused: dict[str, str]
+
+
+class EarlierCase(Frozen):
+    """Was this alert answered already, by a case of the same id that has ended?"""
+
+    case_id: str
+    alert_id: str
+
+
+class EarlierOutcome(Frozen):
+    """The earlier run, if there is one."""
+
+    run_id: str | None

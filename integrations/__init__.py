@@ -1,0 +1,1 @@
+"""Vendor clients. Each is usable without Temporal and is tested against real wire protocols."""

@@ -1,0 +1,211 @@
+"""One HTTP exchange with a vendor, with everything that can go wrong named by ``integrations.errors``.
+
+Knows no vendor. A client keeps one ``VendorHttp`` for its life: a new TLS context a call costs thirty times the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from integrations.errors import BadAnswer, Busy, Misconfigured, NotFound, Refused, Rejected, Unreachable
+
+TOTAL_SECONDS = 15.0
+"""How long one exchange may take in all, however slowly the bytes drip."""
+
+MAX_BYTES = 16 * 1024 * 1024
+"""The largest answer that is read."""
+
+MAX_RETRY_AFTER = timedelta(minutes=5)
+"""A vendor's wish to wait is obeyed up to this; more than that would outlast every budget."""
+
+_JSON_ERRORS = (ValueError, RecursionError)
+
+
+class Answer:
+    """A vendor's answer, read whole."""
+
+    def __init__(self, vendor: str, status: int, headers: httpx.Headers, body: bytes) -> None:
+        self.vendor = vendor
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8; anything else is replaced."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def is_html(self) -> bool:
+        """Whether a page came instead of data: a login page, a proxy's error, a hibernating instance."""
+        return self.text.lstrip("\ufeff \t\r\n")[:200].lower().startswith(("<!doctype html", "<html", "<head", "<body"))
+
+    def json(self) -> Any:
+        """The body as JSON, told by its content and never by its label.
+
+        Raises:
+            BadAnswer: for HTML, an empty body or one cut short.
+        """
+        if self.is_html:
+            raise BadAnswer(f"{self.vendor} answered {self.status} with a web page instead of data")
+        if not self.body.strip():
+            raise BadAnswer(f"{self.vendor} answered {self.status} with an empty body")
+        try:
+            return json.loads(self.text)
+        except _JSON_ERRORS:
+            raise BadAnswer(f"{self.vendor} answered {self.status} with JSON that ends early or is broken") from None
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises BadAnswer for anything else."""
+        value = self.json()
+        if not isinstance(value, dict):
+            raise BadAnswer(f"{self.vendor} answered {self.status} with {type(value).__name__} instead of an object")
+        return value
+
+    def retry_after(self) -> timedelta | None:
+        """``Retry-After`` in seconds or as a date, clamped; ``None`` if it is absent or unreadable."""
+        value = self.headers.get("Retry-After", "").strip()
+        if not value:
+            return None
+        try:
+            wish = (
+                timedelta(seconds=float(value))
+                if value.replace(".", "", 1).isdigit()
+                else parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)
+            )
+        except (ValueError, OverflowError):
+            return None
+        return max(timedelta(0), min(wish, MAX_RETRY_AFTER))
+
+    def clock_skew(self, now: datetime) -> timedelta | None:
+        """How far the vendor's clock is ahead of ``now``, by its ``Date`` header; to the second."""
+        try:
+            return parsedate_to_datetime(self.headers["Date"]).astimezone(UTC) - now
+        except (KeyError, ValueError):
+            return None
+
+    def raise_for_status(self, *, retry_after: timedelta | None = None) -> None:
+        """Raise what the status means to every vendor; a client handles its own exceptions to it before.
+
+        Raises:
+            Busy: 429 and 5xx. Refused: 403. Misconfigured: 401 and redirects. NotFound: 404. Rejected: other 4xx.
+        """
+        where = f"{self.vendor} answered {self.status}"
+        if self.status < 300:
+            return
+        if self.status == 429 or self.status >= 500:
+            raise Busy(where, retry_after=retry_after or self.retry_after())
+        if self.status == 401:
+            raise Misconfigured(f"{where}: it does not accept the credentials")
+        if self.status == 403:
+            raise Refused(f"{where}: the account lacks the right")
+        if self.status == 404:
+            raise NotFound(f"{where}: there is no such thing")
+        if self.status < 400:
+            raise Misconfigured(f"{where}: it points elsewhere; check the address in the settings")
+        raise Rejected(where)
+
+
+@contextmanager
+def _told_apart(vendor: str) -> Iterator[None]:
+    """Name what the transport raises. Their messages may carry addresses, never headers or bodies."""
+    try:
+        yield
+    except TimeoutError:
+        raise Unreachable(f"{vendor} did not answer in time") from None
+    except httpx.TimeoutException as error:
+        raise Unreachable(f"{vendor} did not answer in time ({type(error).__name__})") from None
+    except httpx.ConnectError as error:
+        if _certificate_failed(error):
+            raise Misconfigured(f"{vendor}: the server's certificate is not trusted: {error}") from None
+        raise Unreachable(f"{vendor} cannot be reached: {error}") from None
+    except httpx.TransportError as error:
+        raise Unreachable(f"{vendor} broke off ({type(error).__name__}): {error}") from None
+    except (httpx.InvalidURL, httpx.DecodingError) as error:
+        raise BadAnswer(f"{vendor}: {type(error).__name__}: {error}") from None
+
+
+def _certificate_failed(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class VendorHttp:
+    """A kept-alive HTTP client to one vendor. Redirects are not followed: they would carry credentials elsewhere."""
+
+    def __init__(
+        self,
+        vendor: str,
+        base_url: str,
+        *,
+        ca_file: Path | None = None,
+        total_seconds: float = TOTAL_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.vendor = vendor
+        self._total = total_seconds
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            verify=context,
+            transport=transport,
+            timeout=httpx.Timeout(total_seconds, connect=min(5.0, total_seconds)),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"Accept": "*/*", "User-Agent": "holdpoint"},
+        )
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+    ) -> Answer:
+        """One request, its answer read whole whatever its status.
+
+        Raises:
+            Unreachable: no whole answer came; the request may have had its effect.
+            Misconfigured: the server's certificate is not trusted.
+            BadAnswer: the answer is larger than ``MAX_BYTES`` or cannot be decoded.
+        """
+        with _told_apart(self.vendor):
+            async with asyncio.timeout(self._total):
+                request = self._client.build_request(method, path, params=params, headers=headers, json=json, data=form)
+                response = await self._client.send(request, auth=httpx.BasicAuth(*auth) if auth else None, stream=True)
+                try:
+                    body = await self._read(response)
+                finally:
+                    await response.aclose()
+        return Answer(self.vendor, response.status_code, response.headers, body)
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise BadAnswer(f"{self.vendor} sent more than {MAX_BYTES // 1024 // 1024} MiB")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

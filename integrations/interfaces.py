@@ -1,0 +1,130 @@
+"""The small interfaces that the activities use. A second vendor is one new file that satisfies one of them.
+
+Every method raises the errors of ``integrations.errors`` and no others.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from incident.evidence import Corroboration, Device, Frozen, Located, Person, Risk
+from incident.requests import (
+    AccountRef,
+    Delivery,
+    DeviceRef,
+    FindCorroboration,
+    LocateHost,
+    ReadBack,
+    ScoreRisk,
+    Ticket,
+    TicketDraft,
+    Written,
+)
+
+
+class Check(Frozen):
+    """One line of the doctor: what was looked at, whether it is well, and what was found or has to be done."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Siem(Protocol):
+    """Where the alerts, the activity and the risk scores are."""
+
+    async def locate(self, request: LocateHost) -> Located:
+        """The host behind an address and the account active on it; each unknown with a reason when there is not one."""
+
+    async def risk(self, request: ScoreRisk) -> Risk:
+        """The user's score. Raises NotFound for a user whom the SIEM does not know, Ambiguous for two records."""
+
+    async def corroboration(self, request: FindCorroboration) -> Corroboration:
+        """Further alerts and events about the host or the user, the starting alert excluded."""
+
+    async def comment(self, incident_id: str, text: str, marker: str) -> bool:
+        """Comment the SIEM's own incident unless ``marker`` is there already; tells whether it was written."""
+
+    async def check(self) -> list[Check]:
+        """Read-only: reachable, certificate, credentials, rights, clock skew."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+
+class Directory(Protocol):
+    """Where the accounts are. Synchronous: it is called from a thread pool of known size."""
+
+    def find_person(self, name: str) -> Person:
+        """The one account of that name. Raises NotFound or Ambiguous."""
+
+    def disable(self, account: AccountRef) -> Written:
+        """Disable by compare-and-swap, keeping every other bit; already disabled is success."""
+
+    def read_back(self, account: AccountRef) -> ReadBack:
+        """Whether the account is disabled now."""
+
+    def enable(self, account: AccountRef, before: dict[str, str]) -> Written:
+        """Undo ``disable``: restore exactly the one bit, and only if ``before`` had it clear."""
+
+    def check(self) -> list[Check]:
+        """Read-only: each server reachable, certificate, credentials, rights, clock skew."""
+
+
+class Endpoint(Protocol):
+    """What can cut a host off from the network."""
+
+    async def find_device(self, hostname: str) -> Device:
+        """The one agent of that host. Raises NotFound or Ambiguous."""
+
+    async def quarantine(self, device: DeviceRef) -> Written:
+        """Ask for quarantine unless it is there or on its way; already quarantined is success."""
+
+    async def read_back(self, device: DeviceRef) -> ReadBack:
+        """Whether the host is cut off now."""
+
+    async def lift(self, device: DeviceRef) -> Written:
+        """Undo ``quarantine``."""
+
+    async def check(self) -> list[Check]:
+        """Read-only: reachable, certificate, credentials, rights, clock skew."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+
+class Ticketing(Protocol):
+    """Where tickets are."""
+
+    async def open_ticket(self, draft: TicketDraft) -> Ticket:
+        """Create the ticket once: search by key, create, search again; finds the one that is there already."""
+
+    async def add_note(self, ticket: Ticket, text: str, marker: str) -> bool:
+        """Add a private note unless ``marker`` is there already; tells whether it was written."""
+
+    async def check(self) -> list[Check]:
+        """Read-only: reachable, certificate, credentials, rights, clock skew."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+
+class Mail(Frozen):
+    """A mail, ready to be sent: fixed subject, both bodies, threading ids without angle brackets."""
+
+    subject: str
+    text: str
+    html: str
+    recipients: tuple[str, ...]
+    message_id: str
+    in_reply_to: str | None = None
+
+
+class Mailer(Protocol):
+    """What sends mail."""
+
+    async def send(self, mail: Mail) -> Delivery:
+        """Send it to every recipient that the server takes. Raises Rejected if it takes none."""
+
+    async def check(self) -> list[Check]:
+        """Read-only: reachable, STARTTLS and certificate, credentials. Sends nothing."""

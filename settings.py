@@ -1,0 +1,392 @@
+"""Typed settings, one section an integration.
+
+``holdpoint.toml`` (its path in ``HOLDPOINT_CONFIG``), overridden key by key by ``HOLDPOINT_<SECTION>__<KEY>``, secrets
+from the environment or from one file a key in ``HOLDPOINT_SECRETS_DIR``. All faults are told at once, before anything
+connects. Every key is explained in ``holdpoint.example.toml``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from incident.policy import CasePolicy, GuardrailPolicy, Mode, OnUnanswered, Tier
+
+CONFIG_VARIABLE = "HOLDPOINT_CONFIG"
+SECRETS_VARIABLE = "HOLDPOINT_SECRETS_DIR"
+DEFAULT_CONFIG = Path("holdpoint.toml")
+_DURATION = re.compile(r"(\d+)(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_MAIL = re.compile(r"[^\s@<>\"',;:\x00-\x1f]+@[^\s@<>\"',;:\x00-\x1f]+")
+
+
+class SettingsRefused(ValueError):
+    """The settings are missing or contradictory; ``faults`` names each by its key."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("is not a duration such as 30s, 15m, 2h or 7d")
+    length = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if not length:
+        raise ValueError("must be longer than nothing")
+    return length
+
+
+def _mail_address(value: str) -> str:
+    if not _MAIL.fullmatch(value):
+        raise ValueError(f"{value!r} is not a mail address")
+    return value
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether an address stays on this machine: only there may credentials travel in clear."""
+    if host is None:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _https(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("is not an https:// address")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("must be https://; plain http:// is for loopback addresses only")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must not hold a user, a query or a fragment")
+    return value.rstrip("/")
+
+
+def _ldap(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("ldaps", "ldap") or not parts.hostname:
+        raise ValueError(f"{value!r} is neither ldaps://host nor ldap://host (which then speaks StartTLS)")
+    return value.rstrip("/")
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+WebAddress = Annotated[str, AfterValidator(_https)]
+DirectoryAddress = Annotated[str, AfterValidator(_ldap)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A table of the file. An unknown key is a fault: it is a mistyped one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WithCa(Section):
+    """A section with an address: ``ca_file`` is a PEM bundle to trust instead of the system's."""
+
+    ca_file: Path | None = None
+
+    @field_validator("ca_file")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"there is no file {value}")
+        return value
+
+
+class SecuronixSettings(WithCa):
+    """The SIEM. ``tenant`` is the default tenant of alerts and is sent with each search of a multi-tenant system."""
+
+    url: WebAddress
+    username: Text
+    password: SecretStr
+    tenant: str | None = None
+
+
+class DirectorySettings(WithCa):
+    """Active Directory, tried server by server. ``bind_user`` is a UPN or a DN."""
+
+    servers: Annotated[tuple[DirectoryAddress, ...], Field(min_length=1)]
+    bind_user: Text
+    password: SecretStr
+    base_dn: Text
+    threads: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class CrowdstrikeSettings(WithCa):
+    """CrowdStrike Falcon. ``base_url`` is the region's address."""
+
+    base_url: WebAddress
+    client_id: Text
+    client_secret: SecretStr
+
+
+class EndpointSettings(Section):
+    """What cuts hosts off."""
+
+    provider: Literal["crowdstrike"] = "crowdstrike"
+    crowdstrike: CrowdstrikeSettings | None = None
+
+
+class ServiceNowSettings(WithCa):
+    """ServiceNow. ``table`` is ``incident`` or ``sn_si_incident``."""
+
+    url: WebAddress
+    username: Text
+    password: SecretStr
+    table: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "incident"
+
+
+class TicketingSettings(Section):
+    """Where tickets are opened."""
+
+    provider: Literal["servicenow"] = "servicenow"
+    servicenow: ServiceNowSettings | None = None
+
+
+class MailSettings(WithCa):
+    """The mail relay. Without ``starttls`` it must be on this machine."""
+
+    host: Text
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    starttls: bool = True
+    username: str | None = None
+    password: SecretStr | None = None
+    sender: MailAddress
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if not self.starttls and not is_loopback(self.host):
+            raise ValueError("starttls: may be false for loopback addresses only")
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password: give both or neither")
+        return self
+
+
+class PolicySettings(Section):
+    """What steers a case; see ``incident.policy.CasePolicy``. The thresholds are this organisation's own."""
+
+    medium_at: float = 30.0
+    high_at: float = 70.0
+    lookback: Duration = timedelta(days=7)
+    event_condition: str | None = None
+    recheck_every: Duration = timedelta(minutes=10)
+    on_unanswered: OnUnanswered = OnUnanswered.HOLD
+    enrich_within: Duration = timedelta(minutes=2)
+    contain_within: Duration = timedelta(minutes=15)
+    verify_within: Duration = timedelta(minutes=15)
+    ticket_within: Duration = timedelta(hours=4)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0.01 < self.medium_at < self.high_at:
+            raise ValueError("medium_at and high_at: want 0.01 < medium_at < high_at")
+        return self
+
+
+class GuardrailSettings(Section):
+    """Who and what is never contained without a person."""
+
+    mode: Mode = Mode.ACT
+    max_per_hour: Annotated[int, Field(ge=0)] = 100
+    protected_accounts: tuple[Text, ...] = ()
+    protected_groups: tuple[Text, ...] = ()
+    protected_hosts: tuple[Text, ...] = ()
+
+
+class TierSettings(Section):
+    """Who is asked, and for how long."""
+
+    name: Text
+    recipients: Annotated[tuple[MailAddress, ...], Field(min_length=1)]
+    analysts: Annotated[tuple[MailAddress, ...], Field(min_length=1)]
+    wait: Duration
+
+
+class Settings(BaseSettings):
+    """Everything, by section. Use ``load_settings``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOLDPOINT_", env_nested_delimiter="__", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    securonix: SecuronixSettings
+    directory: DirectorySettings
+    endpoint: EndpointSettings
+    ticketing: TicketingSettings
+    mail: MailSettings
+    policy: PolicySettings = PolicySettings()
+    guardrails: GuardrailSettings = GuardrailSettings()
+    tiers: Annotated[tuple[TierSettings, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for section, chosen in (("endpoint", self.endpoint), ("ticketing", self.ticketing)):
+            if getattr(chosen, chosen.provider) is None:
+                raise ValueError(f"{section}.{chosen.provider}: is missing, and {section}.provider names it")
+        names = [tier.name for tier in self.tiers]
+        if len(set(names)) < len(names):
+            raise ValueError("tiers: two tiers have the same name")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the mounted secrets, and both before the file."""
+        return env_settings, _MountedSecrets(settings_cls), init_settings
+
+    def case_policy(self) -> CasePolicy:
+        """The snapshot that a new case carries."""
+        return case_policy(self.policy, self.guardrails, self.tiers)
+
+
+def case_policy(policy: PolicySettings, guardrails: GuardrailSettings, tiers: tuple[TierSettings, ...]) -> CasePolicy:
+    """The part of the settings that steers a case; it holds no secret."""
+    return CasePolicy(
+        **dict(policy),
+        tiers=tuple(Tier(**dict(tier)) for tier in tiers),
+        guardrails=GuardrailPolicy(**dict(guardrails)),
+    )
+
+
+class _MountedSecrets(PydanticBaseSettingsSource):
+    """One file a key, as Docker and Kubernetes mount them: ``securonix__password``, with or without ``holdpoint_``."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        directory = os.environ.get(SECRETS_VARIABLE)
+        if not directory:
+            return {}
+        tree: dict[str, Any] = {}
+        for path in sorted(Path(directory).iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                keys = path.name.lower().removeprefix("holdpoint_").replace(".", "__").split("__")
+                _put(tree, keys, path.read_text(encoding="utf-8").rstrip("\r\n"))
+        return tree
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[keys[-1]] = value
+
+
+def config_path() -> Path | None:
+    """The settings file: what ``HOLDPOINT_CONFIG`` names, else ``holdpoint.toml`` here if there is one."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+
+
+def read_config() -> dict[str, Any]:
+    """The settings file as it stands, or nothing where there is none.
+
+    Raises:
+        SettingsRefused: it cannot be read, is not TOML, or holds a secret.
+    """
+    path = config_path()
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            tree = tomllib.load(file)
+    except OSError as error:
+        raise SettingsRefused([f"{CONFIG_VARIABLE}: {path}: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsRefused([f"{path}: is not TOML: {error}"]) from None
+    return tree
+
+
+def load_settings() -> Settings:
+    """All settings.
+
+    Raises:
+        SettingsRefused: with every fault at once, each named by its key.
+    """
+    tree = read_config()
+    faults = [f"{key}: is a secret; give it as {_variable(key)} or in {SECRETS_VARIABLE}" for key in _secrets_in(tree)]
+    secrets = os.environ.get(SECRETS_VARIABLE)
+    if secrets and not Path(secrets).is_dir():
+        raise SettingsRefused([*faults, f"{SECRETS_VARIABLE}: there is no directory {secrets}"])
+    faults += [f"{key}: there is no such section" for key in tree if key not in Settings.model_fields]
+    try:
+        settings = Settings(**tree)
+    except ValidationError as error:
+        told = [_fault(e) for e in error.errors(include_url=False, include_context=False, include_input=False)]
+        raise SettingsRefused(faults + told) from None
+    if faults:
+        raise SettingsRefused(faults)
+    return settings
+
+
+def _variable(key: str) -> str:
+    return "HOLDPOINT_" + key.upper().replace(".", "__")
+
+
+def _secrets_in(tree: dict[str, Any], model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        value = tree.get(name)
+        if value is None:
+            continue
+        if "SecretStr" in str(field.annotation):
+            yield prefix + name
+        elif isinstance(value, dict):
+            for kind in _sections_of(field.annotation):
+                yield from _secrets_in(value, kind, f"{prefix}{name}.")
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    candidates = getattr(annotation, "__args__", (annotation,))
+    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _fault(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    match error["type"]:
+        case "missing":
+            text = "is missing"
+        case "extra_forbidden":
+            text = "there is no such key"
+        case "string_too_short":
+            text = "is empty"
+        case "too_short":
+            text = "needs at least one"
+        case _:
+            text = message
+    return f"{key}: {text}" if key else text
