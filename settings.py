@@ -136,7 +136,6 @@ class DirectorySettings(WithCa):
     bind_user: Text
     password: SecretStr
     base_dn: Text
-    threads: Annotated[int, Field(ge=1, le=64)] = 8
 
 
 class CrowdstrikeSettings(WithCa):
@@ -332,8 +331,8 @@ def read_config() -> dict[str, Any]:
     return tree
 
 
-def load_settings() -> Settings:
-    """All settings.
+def load_settings(*, secrets_needed: bool = True) -> Settings:
+    """All settings. A process that connects to no vendor does without the secrets (``secrets_needed=False``).
 
     Raises:
         SettingsRefused: with every fault at once, each named by its key.
@@ -344,14 +343,28 @@ def load_settings() -> Settings:
     if secrets and not Path(secrets).is_dir():
         raise SettingsRefused([*faults, f"{SECRETS_VARIABLE}: there is no directory {secrets}"])
     faults += [f"{key}: there is no such section" for key in tree if key not in Settings.model_fields]
+    if not secrets_needed:
+        _excuse_secrets(tree)
     try:
         settings = Settings(**tree)
     except ValidationError as error:
         told = [_fault(e) for e in error.errors(include_url=False, include_context=False, include_input=False)]
+        if config_path() is None:
+            told.insert(0, f"{CONFIG_VARIABLE}: is not set, and there is no {DEFAULT_CONFIG} here")
         raise SettingsRefused(faults + told) from None
     if faults:
         raise SettingsRefused(faults)
     return settings
+
+
+def _excuse_secrets(tree: dict[str, Any], model: type[BaseModel] = Settings) -> None:
+    for name, field in model.model_fields.items():
+        if "SecretStr" in str(field.annotation):
+            if field.is_required():
+                tree.setdefault(name, "")
+        elif isinstance(tree.get(name), dict):
+            for kind in _sections_of(field.annotation):
+                _excuse_secrets(tree[name], kind)
 
 
 def _variable(key: str) -> str:

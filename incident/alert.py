@@ -13,6 +13,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from incident.triage import Priority
 
 DEFAULT_TENANT = "default"
+MAX_BYTES = 256 * 1024
+"""An alert is a report, not the evidence itself; a larger one would not fit into a case's history."""
+
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -122,9 +125,11 @@ def parse_alert(source: str | bytes | dict[str, Any], default_tenant: str | None
         AlertRefused: with every fault at once, each naming its key.
     """
     if not isinstance(source, dict):
+        if len(source) > MAX_BYTES:
+            raise AlertRefused([f"the alert is larger than {MAX_BYTES // 1024} KiB"])
         try:
             source = json.loads(source)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AlertRefused([f"the alert is not JSON: {error}"]) from None
     if not isinstance(source, dict):
         raise AlertRefused(["the alert is not a JSON object"])

@@ -17,13 +17,17 @@ class Frozen(BaseModel):
 
 
 class Fact(Frozen, Generic[T]):
-    """A value with its source and time, or the reason why there is none. Never a default, never a guess."""
+    """A value with its source and time, or the reason why there is none. Never a default, never a guess.
+
+    ``candidates`` names what was found where it was more than one: two candidates are no candidate.
+    """
 
     known: bool
     value: T | None = None
     source: str | None = None
     at: AwareDatetime | None = None
     reason: str | None = None
+    candidates: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _either_or(self) -> Self:
@@ -39,9 +43,11 @@ class Fact(Frozen, Generic[T]):
         return cls(known=True, value=value, source=source, at=at)
 
     @classmethod
-    def unknown(cls, reason: str, source: str | None = None, at: datetime | None = None) -> Self:
+    def unknown(
+        cls, reason: str, source: str | None = None, at: datetime | None = None, candidates: tuple[str, ...] = ()
+    ) -> Self:
         """An unknown fact; ``reason`` is read by the analyst."""
-        return cls(known=False, reason=reason, source=source, at=at)
+        return cls(known=False, reason=reason, source=source, at=at, candidates=candidates)
 
 
 class Host(Frozen):

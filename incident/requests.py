@@ -84,6 +84,20 @@ class DeviceRef(Frozen):
     comment: str = ""
 
 
+class DisableAccount(Frozen):
+    """Disable one account. ``seen`` is the state when the case looked it up; it tells whose change a retry finds."""
+
+    account: AccountRef
+    seen: dict[str, str]
+
+
+class QuarantineHost(Frozen):
+    """Quarantine one host. ``seen`` is the state when the case looked it up; it tells whose change a retry finds."""
+
+    device: DeviceRef
+    seen: dict[str, str]
+
+
 class ActionState(StrEnum):
     """How far a containment action has come. Only a read-back makes it verified."""
 
@@ -169,6 +183,12 @@ class Delivery(Frozen):
     message_id: str
     accepted: tuple[str, ...]
     refused: dict[str, str]
+
+
+class SnapshotPolicy(Frozen):
+    """The settings for a case that was started without any."""
+
+    case_id: str
 
 
 class EarlierCase(Frozen):

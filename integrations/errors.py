@@ -46,6 +46,12 @@ class NotYet(IntegrationError):
     retryable = True
 
 
+class NotInForce(IntegrationError):
+    """Asked for, and neither in force nor on its way by the vendor's word: ask again."""
+
+    retryable = True
+
+
 class Refused(IntegrationError):
     """The account that Holdpoint uses lacks the right."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 
 from integrations.errors import BadAnswer, Busy, Misconfigured, NotFound, Refused, Rejected, Unreachable
+from integrations.interfaces import Check
 
 TOTAL_SECONDS = 15.0
 """How long one exchange may take in all, however slowly the bytes drip."""
@@ -28,7 +30,31 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_RETRY_AFTER = timedelta(minutes=5)
 """A vendor's wish to wait is obeyed up to this; more than that would outlast every budget."""
 
+MAX_CLOCK_SKEW = timedelta(seconds=60)
+"""How far a vendor's clock may be off before the doctor says so."""
+
+MAX_QUOTED = 300
+"""How many characters of a vendor's own words a message repeats."""
+
 _JSON_ERRORS = (ValueError, RecursionError)
+_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_LATER = (408, 425, 429)
+
+
+def quoted(words: object, *, secrets: Iterable[str] = ()) -> str:
+    """A vendor's words, fit for a message: one printable line, at most ``MAX_QUOTED`` characters, no secret in it."""
+    text = words if isinstance(words, str) else ""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    line = _UNPRINTABLE.sub(" ", text).strip()
+    return line if len(line) <= MAX_QUOTED else line[: MAX_QUOTED - 1] + "…"
+
+
+def _http_date(value: str) -> datetime:
+    """Raises ValueError. A date that names no zone means UTC, as HTTP's dates do."""
+    at = parsedate_to_datetime(value)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 class Answer:
@@ -42,13 +68,13 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body as UTF-8; anything else is replaced."""
-        return self.body.decode("utf-8", "replace")
+        """The body as UTF-8, without a byte order mark; anything else is replaced."""
+        return self.body.decode("utf-8-sig", "replace")
 
     @property
     def is_html(self) -> bool:
         """Whether a page came instead of data: a login page, a proxy's error, a hibernating instance."""
-        return self.text.lstrip("\ufeff \t\r\n")[:200].lower().startswith(("<!doctype html", "<html", "<head", "<body"))
+        return self.text.lstrip()[:200].lower().startswith(("<!doctype html", "<html", "<head", "<body"))
 
     def json(self) -> Any:
         """The body as JSON, told by its content and never by its label.
@@ -77,12 +103,10 @@ class Answer:
         value = self.headers.get("Retry-After", "").strip()
         if not value:
             return None
+        if _SECONDS.fullmatch(value):
+            return timedelta(seconds=min(float(value), MAX_RETRY_AFTER.total_seconds()))
         try:
-            wish = (
-                timedelta(seconds=float(value))
-                if value.replace(".", "", 1).isdigit()
-                else parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)
-            )
+            wish = _http_date(value) - datetime.now(UTC)
         except (ValueError, OverflowError):
             return None
         return max(timedelta(0), min(wish, MAX_RETRY_AFTER))
@@ -90,30 +114,46 @@ class Answer:
     def clock_skew(self, now: datetime) -> timedelta | None:
         """How far the vendor's clock is ahead of ``now``, by its ``Date`` header; to the second."""
         try:
-            return parsedate_to_datetime(self.headers["Date"]).astimezone(UTC) - now
-        except (KeyError, ValueError):
+            return _http_date(self.headers["Date"]) - now
+        except (KeyError, ValueError, OverflowError):
             return None
 
-    def raise_for_status(self, *, retry_after: timedelta | None = None) -> None:
+    def raise_for_status(self, *, retry_after: timedelta | None = None, words: str = "") -> None:
         """Raise what the status means to every vendor; a client handles its own exceptions to it before.
 
+        Args:
+            retry_after: the vendor's wish, where it tells it elsewhere than in ``Retry-After``.
+            words: what the vendor says about it, already ``quoted``.
+
         Raises:
-            Busy: 429 and 5xx. Refused: 403. Misconfigured: 401 and redirects. NotFound: 404. Rejected: other 4xx.
+            Busy: 408, 425, 429 and 5xx. Refused: 403. Misconfigured: 401 and redirects. NotFound: 404.
+            Rejected: other 4xx.
         """
         where = f"{self.vendor} answered {self.status}"
+        said = f" ({words})" if words else ""
         if self.status < 300:
             return
-        if self.status == 429 or self.status >= 500:
-            raise Busy(where, retry_after=retry_after or self.retry_after())
+        if self.status in _LATER or self.status >= 500:
+            raise Busy(f"{where}{said}", retry_after=self.retry_after() if retry_after is None else retry_after)
         if self.status == 401:
-            raise Misconfigured(f"{where}: it does not accept the credentials")
+            raise Misconfigured(f"{where}: it does not accept the credentials{said}")
         if self.status == 403:
-            raise Refused(f"{where}: the account lacks the right")
+            raise Refused(f"{where}: the account lacks the right{said}")
         if self.status == 404:
-            raise NotFound(f"{where}: there is no such thing")
+            raise NotFound(f"{where}: there is no such thing{said}")
         if self.status < 400:
-            raise Misconfigured(f"{where}: it points elsewhere; check the address in the settings")
-        raise Rejected(where)
+            raise Misconfigured(f"{where}: it points elsewhere; check the address in the settings{said}")
+        raise Rejected(f"{where}{said}")
+
+
+def clock_check(answer: Answer) -> Check:
+    """The doctor's line about the vendor's clock, as its answer tells it."""
+    name = f"{answer.vendor}: clock"
+    skew = answer.clock_skew(datetime.now(UTC))
+    if skew is None:
+        return Check(name=name, ok=True, detail="not checked: the answer has no date")
+    seconds = round(skew.total_seconds())
+    return Check(name=name, ok=abs(skew) <= MAX_CLOCK_SKEW, detail=f"the vendor's clock is {seconds:+d} s from ours")
 
 
 @contextmanager
@@ -128,11 +168,18 @@ def _told_apart(vendor: str) -> Iterator[None]:
     except httpx.ConnectError as error:
         if _certificate_failed(error):
             raise Misconfigured(f"{vendor}: the server's certificate is not trusted: {error}") from None
-        raise Unreachable(f"{vendor} cannot be reached: {error}") from None
+        raise Unreachable(f"{vendor} cannot be reached: {quoted(str(error))}") from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise Misconfigured(f"{vendor}: the address is not usable: {quoted(str(error))}") from None
+    except httpx.LocalProtocolError:
+        # Its message repeats the header at fault, which may be the one with the credentials.
+        raise Misconfigured(f"{vendor}: the request cannot be written as HTTP; check the credentials") from None
     except httpx.TransportError as error:
-        raise Unreachable(f"{vendor} broke off ({type(error).__name__}): {error}") from None
-    except (httpx.InvalidURL, httpx.DecodingError) as error:
-        raise BadAnswer(f"{vendor}: {type(error).__name__}: {error}") from None
+        raise Unreachable(f"{vendor} broke off ({type(error).__name__}): {quoted(str(error))}") from None
+    except httpx.DecodingError as error:
+        raise BadAnswer(f"{vendor}: {type(error).__name__}: {quoted(str(error))}") from None
+    except UnicodeEncodeError:
+        raise Rejected(f"{vendor}: the request holds characters that cannot be sent") from None
 
 
 def _certificate_failed(error: BaseException | None) -> bool:
@@ -144,7 +191,18 @@ def _certificate_failed(error: BaseException | None) -> bool:
 
 
 class VendorHttp:
-    """A kept-alive HTTP client to one vendor. Redirects are not followed: they would carry credentials elsewhere."""
+    """A kept-alive HTTP client to one vendor. Redirects are not followed: they would carry credentials elsewhere.
+
+    Args:
+        vendor: its name, as messages spell it.
+        base_url: the address that every path is appended to.
+        ca_file: PEM bundle to trust instead of the system's.
+        total_seconds: how long one exchange may take in all.
+        transport: for tests.
+
+    Raises:
+        Misconfigured: ``ca_file`` cannot be read, or ``base_url`` is not an address.
+    """
 
     def __init__(
         self,
@@ -157,16 +215,21 @@ class VendorHttp:
     ) -> None:
         self.vendor = vendor
         self._total = total_seconds
-        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            verify=context,
-            transport=transport,
-            timeout=httpx.Timeout(total_seconds, connect=min(5.0, total_seconds)),
-            follow_redirects=False,
-            trust_env=False,
-            headers={"Accept": "*/*", "User-Agent": "holdpoint"},
-        )
+        try:
+            context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise Misconfigured(f"{vendor}: ca_file cannot be read as PEM certificates: {reason}") from None
+        with _told_apart(vendor):
+            self._client = httpx.AsyncClient(
+                base_url=base_url,
+                verify=context,
+                transport=transport,
+                timeout=httpx.Timeout(total_seconds, connect=min(5.0, total_seconds)),
+                follow_redirects=False,
+                trust_env=False,
+                headers={"Accept": "*/*", "User-Agent": "holdpoint"},
+            )
 
     async def send(
         self,
@@ -183,8 +246,9 @@ class VendorHttp:
 
         Raises:
             Unreachable: no whole answer came; the request may have had its effect.
-            Misconfigured: the server's certificate is not trusted.
+            Misconfigured: the server's certificate is not trusted, or the address or a header cannot be used.
             BadAnswer: the answer is larger than ``MAX_BYTES`` or cannot be decoded.
+            Rejected: the request holds characters that cannot be sent (lone surrogates).
         """
         with _told_apart(self.vendor):
             async with asyncio.timeout(self._total):

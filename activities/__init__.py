@@ -1,0 +1,1 @@
+"""The runbook's steps as Temporal activities: one module an integration, thin, each error translated once."""

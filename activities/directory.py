@@ -1,0 +1,49 @@
+"""The directory's steps. Synchronous, for a thread pool of known size: the LDAP client blocks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from temporalio import activity
+
+from activities.failures import no_such_fact, told_to_temporal
+from incident.evidence import Fact, Person
+from incident.requests import AccountRef, DisableAccount, FindPerson, ReadBack, Written
+from integrations.errors import Ambiguous, NotFound, NotInForce
+from integrations.interfaces import Directory
+
+
+class DirectoryActivities:
+    """Reads and disables through one directory. ``source`` is its name in the facts."""
+
+    def __init__(self, directory: Directory, source: str) -> None:
+        self._directory = directory
+        self._source = source
+
+    @activity.defn(name="directory.find_person")
+    def find_person(self, request: FindPerson) -> Fact[Person]:
+        """The account's record; unknown when there is none, or more than one."""
+        with told_to_temporal():
+            try:
+                person = self._directory.find_person(request.name)
+            except (NotFound, Ambiguous) as error:
+                return no_such_fact(error, self._source)
+        return Fact[Person].of(person, self._source, datetime.now(UTC))
+
+    @activity.defn(name="directory.disable_account")
+    def disable_account(self, request: DisableAccount) -> Written:
+        """Disable the account. A retry that finds it disabled knows whose change that was by what the case had seen."""
+        with told_to_temporal():
+            written = self._directory.disable(request.account)
+        if written.changed or activity.info().attempt == 1 or written.before == request.seen:
+            return written
+        return Written(changed=True, before=request.seen, detail="done by an earlier attempt whose answer was lost")
+
+    @activity.defn(name="directory.confirm_disabled")
+    def confirm_disabled(self, account: AccountRef) -> ReadBack:
+        """Whether the account is disabled now; fails until it is."""
+        with told_to_temporal():
+            seen = self._directory.read_back(account)
+            if not seen.in_force:
+                raise NotInForce(f"account {account.account} is not disabled by the directory's word {seen.detail}")
+        return seen

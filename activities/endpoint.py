@@ -1,0 +1,51 @@
+"""The endpoint control's steps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from temporalio import activity
+
+from activities.failures import no_such_fact, told_to_temporal
+from incident.evidence import Device, Fact
+from incident.requests import DeviceRef, FindDevice, QuarantineHost, ReadBack, Written
+from integrations.errors import Ambiguous, NotFound, NotInForce, NotYet
+from integrations.interfaces import Endpoint
+
+
+class EndpointActivities:
+    """Reads and quarantines through one endpoint control. ``source`` is its name in the facts."""
+
+    def __init__(self, endpoint: Endpoint, source: str) -> None:
+        self._endpoint = endpoint
+        self._source = source
+
+    @activity.defn(name="endpoint.find_device")
+    async def find_device(self, request: FindDevice) -> Fact[Device]:
+        """The host's agent; unknown when there is none, or more than one."""
+        with told_to_temporal():
+            try:
+                device = await self._endpoint.find_device(request.hostname)
+            except (NotFound, Ambiguous) as error:
+                return no_such_fact(error, self._source)
+        return Fact[Device].of(device, self._source, datetime.now(UTC))
+
+    @activity.defn(name="endpoint.quarantine_host")
+    async def quarantine_host(self, request: QuarantineHost) -> Written:
+        """Ask for quarantine. A retry that finds it asked for knows whose change that was by what the case had seen."""
+        with told_to_temporal():
+            written = await self._endpoint.quarantine(request.device)
+        if written.changed or activity.info().attempt == 1 or written.before == request.seen:
+            return written
+        return Written(changed=True, before=request.seen, detail="done by an earlier attempt whose answer was lost")
+
+    @activity.defn(name="endpoint.confirm_quarantined")
+    async def confirm_quarantined(self, device: DeviceRef) -> ReadBack:
+        """Whether the host is cut off now; fails until it is, and tells pending from not asked for."""
+        with told_to_temporal():
+            seen = await self._endpoint.read_back(device)
+            if seen.in_force:
+                return seen
+            if seen.pending:
+                raise NotYet(f"host {device.hostname} has not carried out its quarantine yet {seen.detail}".rstrip())
+            raise NotInForce(f"host {device.hostname} is not quarantined by the vendor's word {seen.detail}".rstrip())

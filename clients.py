@@ -1,0 +1,81 @@
+"""The vendor clients that the settings name. A second vendor is a file in ``integrations`` and a line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from integrations.active_directory import ActiveDirectory
+from integrations.crowdstrike import CrowdStrike
+from integrations.interfaces import Directory, Endpoint, Mailer, Siem, Ticketing
+from integrations.securonix import Securonix
+from integrations.servicenow import ServiceNow
+from integrations.smtp import Smtp
+from settings import EndpointSettings, Settings, TicketingSettings
+
+SOURCES = {
+    "securonix": "Securonix",
+    "directory": "Active Directory",
+    "crowdstrike": "CrowdStrike Falcon",
+    "servicenow": "ServiceNow",
+    "mail": "SMTP",
+}
+"""What people call each of them."""
+
+
+@dataclass(frozen=True)
+class Clients:
+    """One client for each integration, for the life of a process."""
+
+    siem: Siem
+    directory: Directory
+    endpoint: Endpoint
+    ticketing: Ticketing
+    mailer: Mailer
+
+    async def aclose(self) -> None:
+        """Close their connections."""
+        await self.siem.aclose()
+        await self.endpoint.aclose()
+        await self.ticketing.aclose()
+
+
+def connect(settings: Settings) -> Clients:
+    """Make the clients. Nothing connects yet."""
+    siem, directory, mail = settings.securonix, settings.directory, settings.mail
+    return Clients(
+        siem=Securonix(
+            siem.url, siem.username, siem.password.get_secret_value(), tenant=siem.tenant, ca_file=siem.ca_file
+        ),
+        directory=ActiveDirectory(
+            directory.servers,
+            directory.bind_user,
+            directory.password.get_secret_value(),
+            directory.base_dn,
+            ca_file=directory.ca_file,
+        ),
+        endpoint=_endpoint(settings.endpoint),
+        ticketing=_ticketing(settings.ticketing),
+        mailer=Smtp(
+            mail.host,
+            mail.port,
+            mail.sender,
+            starttls=mail.starttls,
+            username=mail.username,
+            password=mail.password.get_secret_value() if mail.password else None,
+            ca_file=mail.ca_file,
+        ),
+    )
+
+
+def _endpoint(section: EndpointSettings) -> Endpoint:
+    falcon = section.crowdstrike
+    assert falcon is not None, "the settings hold that the chosen provider is there"  # noqa: S101
+    secret = falcon.client_secret.get_secret_value()
+    return CrowdStrike(falcon.base_url, falcon.client_id, secret, ca_file=falcon.ca_file)
+
+
+def _ticketing(section: TicketingSettings) -> Ticketing:
+    now = section.servicenow
+    assert now is not None, "the settings hold that the chosen provider is there"  # noqa: S101
+    password = now.password.get_secret_value()
+    return ServiceNow(now.url, now.username, password, table=now.table, ca_file=now.ca_file)

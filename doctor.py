@@ -1,0 +1,70 @@
+"""The doctor: Temporal and every integration looked at, read-only, one line each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.service import RPCError
+
+from clients import SOURCES, Clients
+from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
+from incident.policy import OnUnanswered
+from integrations.interfaces import Check
+from settings import Settings
+from workflows import search_attributes
+
+
+async def examine(settings: Settings, clients: Clients) -> list[Check]:
+    """Every check. One integration's failure does not hide another's."""
+    groups = await asyncio.gather(
+        _temporal(),
+        _of(SOURCES["securonix"], clients.siem.check()),
+        _of(SOURCES["directory"], asyncio.to_thread(clients.directory.check)),
+        _of(SOURCES[settings.endpoint.provider], clients.endpoint.check()),
+        _of(SOURCES[settings.ticketing.provider], clients.ticketing.check()),
+        _of(SOURCES["mail"], clients.mailer.check()),
+    )
+    return [check for group in (*groups, _advice(settings)) for check in group]
+
+
+async def _of(source: str, checks: Awaitable[list[Check]]) -> list[Check]:
+    return [check.model_copy(update={"name": f"{source}: {check.name}"}) for check in await checks]
+
+
+async def _temporal() -> list[Check]:
+    try:
+        client = await connect_temporal()
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+        queue = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=TASK_QUEUE))
+        )
+    except (TemporalUnreachable, RPCError) as error:
+        return [Check(name="Temporal: reachable", ok=False, detail=str(error))]
+    missing = [key.name for key in search_attributes.ALL if key.name not in listed.custom_attributes]
+    return [
+        Check(name="Temporal: reachable", ok=True, detail=f"namespace {client.namespace}"),
+        Check(
+            name="Temporal: search attributes",
+            ok=not missing,
+            detail=f"missing: {', '.join(missing)}; run 'python starter.py setup'" if missing else "registered",
+        ),
+        Check(
+            name="Temporal: worker",
+            ok=bool(queue.pollers),
+            detail=f"{len(queue.pollers)} poll {TASK_QUEUE}" if queue.pollers else "none polls; run 'python worker.py'",
+        ),
+    ]
+
+
+def _advice(settings: Settings) -> list[Check]:
+    """What is allowed, and worth a second thought."""
+    policy = settings.policy
+    contains = policy.on_unanswered in (OnUnanswered.CONTAIN, OnUnanswered.DISABLE_ACCOUNT)
+    unanswered = f"after the last tier: {policy.on_unanswered}" + (", without a person" if contains else "")
+    return [Check(name="Policy: on_unanswered", ok=True, detail=unanswered)]

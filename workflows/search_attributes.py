@@ -1,0 +1,66 @@
+"""The search attributes of a case. The keys live here; ``starter.py setup`` registers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
+
+from incident.record import CaseRecord
+
+STAGE: Final = SearchAttributeKey.for_keyword("IncidentStage")
+PRIORITY: Final = SearchAttributeKey.for_keyword("IncidentPriority")
+RISK: Final = SearchAttributeKey.for_keyword("RiskLevel")
+OUTCOME: Final = SearchAttributeKey.for_keyword("IncidentOutcome")
+USER: Final = SearchAttributeKey.for_keyword("AffectedUser")
+HOST: Final = SearchAttributeKey.for_keyword("AffectedHost")
+ALERTS: Final = SearchAttributeKey.for_keyword_list("AlertIds")
+DUE: Final = SearchAttributeKey.for_datetime("DecisionDueAt")
+
+ALL: Final[tuple[SearchAttributeKey[Any], ...]] = (STAGE, PRIORITY, RISK, OUTCOME, USER, HOST, ALERTS, DUE)
+
+MAX_ALERT_IDS: Final = 50
+"""How many alert ids are searchable; a host that floods us must not push the case over Temporal's size limit."""
+
+
+class Published:
+    """Tells what has to be upserted: only what changed since the last time, all of it in one command."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, Any] = {}
+
+    def changes(self, record: CaseRecord) -> list[SearchAttributeUpdate[Any]]:
+        """The updates that bring the visibility store to the record's state."""
+        changed: list[SearchAttributeUpdate[Any]] = []
+        for key, value in _values(record):
+            if self._told.get(key.name) != value:
+                self._told[key.name] = value
+                changed.append(key.value_unset() if value is None else key.value_set(value))
+        return changed
+
+
+def _values(record: CaseRecord) -> Sequence[tuple[SearchAttributeKey[Any], Any]]:
+    due: datetime | None = record.question.due_at if record.question else None
+    return (
+        (STAGE, record.stage.value),
+        (PRIORITY, record.priority.value),
+        (RISK, record.risk_level.value if record.risk_level else None),
+        (OUTCOME, record.outcome.value if record.outcome else None),
+        (USER, record.user.value.account if record.user.value else None),
+        (HOST, record.host.value.name if record.host.value else None),
+        (ALERTS, record.alerts[:MAX_ALERT_IDS]),
+        (DUE, due),
+    )
+
+
+def at_start(alert_id: str, severity: str) -> TypedSearchAttributes:
+    """What a case carries from its first moment, before a worker has seen it."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(STAGE, "enriching"),
+            SearchAttributePair(PRIORITY, severity),
+            SearchAttributePair(ALERTS, [alert_id]),
+        ]
+    )

@@ -1,0 +1,423 @@
+"""The runbook for a large transfer to an internal host. It reads like the decision table, from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from incident.alert import AlertRefused, parse_alert
+    from incident.decision import Answer, AnswerRefused, DecisionName, read_answer
+    from incident.evidence import Fact
+    from incident.policy import OnUnanswered
+    from incident.record import DecidedBy, Decision, Outcome, Stage
+    from incident.requests import ActionState, CommentIncident, EarlierCase, SnapshotPolicy
+    from incident.telling import action_line, timeline
+    from incident.triage import CONTAIN, ActionName, RiskLevel, Verdict, decide, raise_for_risk
+    from workflows import policies, steps
+    from workflows.asking import Asking
+    from workflows.case import Case, CaseInput
+    from workflows.containment import Containment
+    from workflows.enrichment import Enrichment
+    from workflows.hold_point import Ending, HoldPoint
+    from workflows.ticket import CaseTicket
+
+_CLOSE = "close"
+_ABSENT = RawValue(Payload())
+"""Stands for the argument of a signal that came without one. The converter knows RawValue alone, not a union with it."""
+
+
+@workflow.defn(name="SuspiciousUserActivity")
+class SuspiciousUserActivity:
+    """One case: enrich, triage, contain or hold, verify, ticket, close."""
+
+    @workflow.init
+    def __init__(self, given: CaseInput) -> None:
+        self._case = Case(given)
+        self._record = self._case.record
+        self._enrichment = Enrichment(self._case)
+        self._ticket = CaseTicket(self._case)
+        self._asking = Asking(self._case, self._ticket)
+        self._containment = Containment(self._case)
+        self._hold_point: HoldPoint | None = None
+        self._answer: Answer | None = None
+        self._unseen_alerts = False
+
+    @workflow.run
+    async def run(self, given: CaseInput) -> dict[str, Any]:
+        """Run the case to its outcome; returns what the query ``status`` answers."""
+        del given
+        try:
+            outcome = await self._respond()
+        except asyncio.CancelledError:
+            await self._say_what_stays()
+            raise
+        self._record.outcome = outcome
+        self._case.note(f"case closed: {outcome}")
+        self._case.enter(Stage.CLOSED)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return self._record.status()
+
+    async def _respond(self) -> Outcome:
+        if not self._case.has_policy:
+            request = SnapshotPolicy(case_id=self._record.case_id)
+            self._case.adopt(await steps.snapshot_policy(request, policies.OWN_BUDGET))
+        if not await self._enrich():
+            return Outcome.DUPLICATE
+        decision = await self._decide(await self._triage())
+        while not decision.actions and self._unseen_alerts:
+            self._case.note("an alert joined after the decision, so the case looks again before it closes")
+            decision = await self._decide(await self._look())
+        if decision.decision == _CLOSE:
+            return Outcome.UNANSWERED
+        if not decision.actions:
+            await self._stand_down(decision)
+            return Outcome.FALSE_POSITIVE
+        await self._containment.contain(decision.actions, by=decision.analyst or decision.by)
+        await self._ticket.tell(self._what_was_done())
+        await self._ask_about_protected()
+        await self._tell_what_is_left()
+        return self._containment.outcome()
+
+    async def _enrich(self) -> bool:
+        """Learn host and user; false if this alert was answered by an earlier case already."""
+        self._case.enter(Stage.ENRICHING)
+        looking = asyncio.create_task(self._enrichment.look_up())
+        if await self._answered_before():
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+            return False
+        await looking
+        return True
+
+    async def _answered_before(self) -> bool:
+        request = EarlierCase(case_id=self._record.case_id, alert_id=self._record.alert.id)
+        try:
+            earlier = await steps.find_earlier(request, policies.OWN_BUDGET)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            self._case.note(f"could not look for an earlier case: {steps.reason_of(error)}")
+            return False
+        if earlier.run_id:
+            self._case.note(f"alert {self._record.alert.id} was answered by run {earlier.run_id}")
+        return earlier.run_id is not None
+
+    async def _triage(self) -> Verdict:
+        """Take the row of the table. Risk raises the priority before corroboration is asked for its answer."""
+        self._case.enter(Stage.TRIAGING)
+        return await self._assess()
+
+    async def _look(self) -> Verdict:
+        """Look again: what was unknown, the risk, and further alerts."""
+        self._unseen_alerts = False
+        await self._enrichment.look_up()
+        return await self._assess()
+
+    async def _assess(self) -> Verdict:
+        record, policy = self._record, self._case.policy
+        corroborating = asyncio.create_task(self._enrichment.corroboration())
+        record.risk = _newer(record.risk, await self._enrichment.risk())
+        self._apply_risk(policy.level(record.risk))
+        record.corroboration = _newer(record.corroboration, await corroborating)
+        verdict = decide(record.priority, record.risk_level or RiskLevel.UNKNOWN, record.corroborated)
+        if not verdict.holds:
+            record.raise_priority(verdict.priority, "corroborated by further alerts or events", self._case.now)
+        self._case.publish()
+        return verdict
+
+    def _apply_risk(self, level: RiskLevel) -> None:
+        record = self._record
+        raises = raise_for_risk(record.priority, level)
+        if level is not record.risk_level:
+            self._case.note(f"risk is {level}" + ("" if record.risk.known else f": {record.risk.reason}"))
+        record.risk_level = level
+        if raises is not record.priority and not record.raised_for_risk:
+            record.raise_priority(raises, f"risk is {level}", self._case.now)
+        record.raised_for_risk = record.raised_for_risk or level in (RiskLevel.MEDIUM, RiskLevel.HIGH)
+        self._case.publish()
+
+    async def _decide(self, verdict: Verdict) -> Decision:
+        """Let the table decide, or stop at the hold point."""
+        if verdict.holds:
+            await self._enrichment.device_known()
+            return await self._hold(CONTAIN, self._why_asked())
+        if ActionName.QUARANTINE_HOST in verdict.actions:
+            await self._enrichment.device_known()
+        return self._decided_by_table(verdict)
+
+    async def _hold(self, actions: tuple[ActionName, ...], why: str, *, protected: bool = False) -> Decision:
+        """Ask, and wait until somebody answers, the world changes, or nobody is left to ask."""
+        policy = self._case.policy
+        question = self._asking.pose(actions, why)
+        self._answer = None
+        keep_asking = policy.on_unanswered is OnUnanswered.HOLD
+        self._hold_point = hold = HoldPoint(self._asking.tiers(), self._asking, keep_asking=keep_asking)
+        self._case.enter(Stage.AWAITING_DECISION)
+        waiting = asyncio.create_task(hold.wait())
+        watching = asyncio.create_task(self._keep_looking(hold)) if not protected else None
+        ending, verdict = await self._first_of(waiting, watching)
+        self._record.question = None
+        self._case.publish()
+        if ending is Ending.WITHDRAWN and verdict:
+            decision = self._decided_by_table(verdict)
+            await self._asking.withdraw(question, f"The question is withdrawn: {decision.reason}.")
+        elif ending is Ending.ANSWERED and self._answer:
+            decision = self._decided_by(self._answer, question.id)
+        else:
+            decision = self._decided_by_default(question.id, protected=protected)
+        if decision.actions and ActionName.QUARANTINE_HOST in decision.actions:
+            await self._enrichment.refresh_device()
+        return decision
+
+    async def _first_of(
+        self, waiting: asyncio.Task[Ending], watching: asyncio.Task[Verdict] | None
+    ) -> tuple[Ending, Verdict | None]:
+        tasks: list[asyncio.Task[Any]] = [waiting, *([watching] if watching else [])]
+        try:
+            await workflow.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            verdict = watching.result() if watching and watching.done() else None
+            return await waiting, verdict
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_looking(self, hold: HoldPoint) -> Verdict:
+        """While it waits, look again; a row that no longer holds withdraws the question."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: self._unseen_alerts,
+                    timeout=self._case.policy.recheck_every,
+                    timeout_summary="Look again",
+                )
+            verdict = await self._look()
+            if not verdict.holds and hold.stands:
+                hold.settle(Ending.WITHDRAWN)
+                return verdict
+
+    async def _ask_about_protected(self) -> None:
+        """The other half is done; what a guardrail protects is asked about alone."""
+        protected = self._containment.protected
+        if not protected:
+            return
+        actions = tuple(action for action in CONTAIN if action in protected)
+        why = "; ".join(protected[action] for action in actions)
+        before = self._record.decision
+        decision = await self._hold(actions, f"Protected, so a person decides about this alone: {why}.", protected=True)
+        chosen = tuple(action for action in decision.actions if action in protected)
+        if not chosen:
+            for action in actions:
+                self._containment.leave_alone(action, f"{decision.decision} by {decision.analyst or decision.by}")
+        else:
+            await self._containment.contain(chosen, by=decision.analyst or decision.by, approved=True)
+        await self._ticket.tell(f"About what is protected: {decision.decision}. {self._what_was_done()}")
+        self._record.decision = decision if chosen or before is None else before
+
+    async def _stand_down(self, decision: Decision) -> None:
+        """A false positive: nothing is touched, and the SIEM's own incident hears of it."""
+        record = self._record
+        if record.ticket:
+            await self._ticket.tell(f"False positive, by {decision.analyst}: {decision.reason}")
+        if not record.alert.siem_incident_id:
+            return
+        marker = f"[{record.key}]"
+        text = f"Holdpoint: false positive, by {decision.analyst}: {decision.reason} {marker}"
+        request = CommentIncident(incident_id=record.alert.siem_incident_id, text=text, marker=marker)
+        try:
+            await steps.comment_incident(request, self._case.policy.contain_within)
+            self._case.note(f"incident {record.alert.siem_incident_id} commented")
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            self._case.note(f"incident could not be commented: {steps.reason_of(error)}")
+
+    async def _tell_what_is_left(self) -> None:
+        """What is left for hands goes to the tier by mail: nobody reads a ticket at three in the morning."""
+        left = [action_line(a) for a in self._record.actions if a.state is not ActionState.VERIFIED]
+        if self._record.ticket and self._record.ticket.state != "open":
+            left.append(f"the ticket could not be opened: {self._record.ticket.reason}")
+        if left:
+            await self._asking.tell_tier("Left for hands: " + "; ".join(left) + ".")
+
+    async def _say_what_stays(self) -> None:
+        """A cancelled case undoes nothing: it says what was done, so that somebody can decide about it."""
+        self._record.question = None
+        self._case.note("case cancelled by an operator; what was done stays done")
+        self._case.publish()
+        if any(action.state is not ActionState.LEFT_ALONE for action in self._record.actions):
+            await self._ticket.tell("The case was cancelled by an operator. What was done stays done.")
+
+    def _what_was_done(self) -> str:
+        return "; ".join(action_line(action) for action in self._record.actions) + "."
+
+    def _why_asked(self) -> str:
+        record = self._record
+        if record.risk_level is RiskLevel.UNKNOWN:
+            return f"The user's risk is not known: {record.risk.reason}."
+        if not record.corroboration.known:
+            return f"Risk is {record.risk_level}, and further alerts are not known: {record.corroboration.reason}."
+        return f"Risk is {record.risk_level}, and nothing else is known about the host or the user."
+
+    def _decided(
+        self,
+        decision: str,
+        by: DecidedBy,
+        reason: str,
+        actions: tuple[ActionName, ...],
+        *,
+        analyst: str | None = None,
+        question: str | None = None,
+    ) -> Decision:
+        made = Decision(
+            decision=decision,
+            by=by,
+            reason=reason,
+            actions=actions,
+            analyst=analyst,
+            question=question,
+            at=self._case.now,
+        )
+        self._record.decision = made
+        self._case.note(f"decided: {decision} by {analyst or by}: {reason}")
+        return made
+
+    def _decided_by_table(self, verdict: Verdict) -> Decision:
+        level = self._record.risk_level
+        reason = f"risk is {level}, and further alerts or events corroborate it"
+        return self._decided(DecisionName.CONTAIN, DecidedBy.TABLE, reason, verdict.actions)
+
+    def _decided_by(self, answer: Answer, question: str) -> Decision:
+        return self._decided(
+            answer.decision,
+            DecidedBy.ANALYST,
+            answer.reason,
+            answer.chosen,
+            analyst=answer.analyst,
+            question=question,
+        )
+
+    def _decided_by_default(self, question: str, *, protected: bool) -> Decision:
+        declared = self._case.policy.on_unanswered
+        actions: tuple[ActionName, ...] = ()
+        if declared is OnUnanswered.CONTAIN and not protected:
+            actions = CONTAIN
+        elif declared is OnUnanswered.DISABLE_ACCOUNT and not protected:
+            actions = (ActionName.DISABLE_ACCOUNT,)
+        decision = declared.value if actions else _CLOSE
+        return self._decided(decision, DecidedBy.DEFAULT, "nobody answered in time", actions, question=question)
+
+    @workflow.signal(description="A further alert about the same host joins this case")
+    def alert(self, alert: RawValue = _ABSENT) -> None:
+        """Take a further alert. One that is here already, or is none, changes nothing."""
+        try:
+            joining = parse_alert(_decoded(alert), self._record.alert.tenant)
+        except (AlertRefused, _Undecodable) as error:
+            self._case.note(f"a signal 'alert' was no alert: {error}")
+            return
+        if joining.destination_ip != self._record.alert.destination_ip:
+            self._case.note(f"alert {joining.id} is about {joining.destination_ip}: it needs a case of its own")
+        elif self._record.join(joining, self._case.now):
+            self._unseen_alerts = True
+            self._case.publish()
+
+    @workflow.signal(description='An analyst answers: {"decision","analyst","reason","actions"?,"question"?}')
+    def analyst_decision(self, answer: RawValue = _ABSENT) -> None:
+        """Take an answer. One that does not count is recorded and changes nothing."""
+        raw: Any = None
+        try:
+            raw = _decoded(answer)
+            self._accept(self._weighed(raw))
+        except (AnswerRefused, _Undecodable) as refusal:
+            self._record.dissented(raw, str(refusal), self._case.now)
+            self._case.publish()
+
+    @workflow.signal(dynamic=True)
+    def unknown_signal(self, name: str, arguments: Sequence[RawValue]) -> None:
+        """Say in the case that a signal of a name that nobody listens to came: it may have been an answer."""
+        del arguments
+        self._case.note(f"a signal {name!r} came, which is none of alert, analyst_decision: nothing was done")
+        self._case.publish()
+
+    @workflow.update(description='Answer the question: {"decision","analyst","reason","actions"?,"question"?}')
+    def decide(self, answer: Any = None) -> dict[str, Any]:
+        """Take an answer that the validator found good; returns a receipt."""
+        accepted = self._weighed(answer)
+        question = self._record.question
+        self._accept(accepted)
+        return {
+            "case_id": self._record.case_id,
+            "question": question.id if question else None,
+            "decision": accepted.decision.value,
+            "actions": [action.value for action in accepted.chosen],
+            "analyst": accepted.analyst,
+            "accepted_at": self._case.now.isoformat(),
+        }
+
+    @decide.validator
+    def _refuse(self, answer: Any = None) -> None:
+        try:
+            self._weighed(answer)
+        except AnswerRefused as refusal:
+            raise ApplicationError(str(refusal), type="AnswerRefused", non_retryable=True) from None
+
+    @workflow.query(description="The case as JSON")
+    def status(self) -> dict[str, Any]:
+        """The case as JSON, by the names of the contract."""
+        return self._record.status()
+
+    @workflow.query(description="The case as text for a terminal")
+    def timeline(self) -> str:
+        """The case as text for a terminal."""
+        return timeline(self._record)
+
+    def _weighed(self, raw: Any) -> Answer:
+        """An answer that counts. Raises AnswerRefused with the reason for every other."""
+        answer = read_answer(raw)
+        if not self._case.has_policy:
+            raise AnswerRefused("no question stands: the case has only just begun")
+        objection = self._asking.electorate().objection(answer.analyst)
+        if objection:
+            raise AnswerRefused(objection)
+        question, hold = self._record.question, self._hold_point
+        if hold is None or question is None or not hold.stands:
+            made = self._record.decision
+            told = f"{made.decision} by {made.analyst or made.by}" if made else f"the case is {self._record.stage}"
+            raise AnswerRefused(f"no question stands: {told}")
+        if answer.question and answer.question.casefold() != question.id.casefold():
+            raise AnswerRefused(f"question {answer.question} was withdrawn or answered; {question.id} stands")
+        if answer.actions is not None and not set(answer.actions) <= set(question.actions):
+            raise AnswerRefused(f"actions: {question.id} asks about {', '.join(question.actions)} only")
+        return answer
+
+    def _accept(self, answer: Answer) -> None:
+        self._answer = answer
+        if self._hold_point:
+            self._hold_point.settle(Ending.ANSWERED)
+        self._case.note(f"{answer.analyst} answered {answer.decision}: {answer.reason}")
+
+
+class _Undecodable(ValueError):
+    """A signal's payload is no JSON."""
+
+
+def _decoded(value: RawValue) -> Any:
+    if value is _ABSENT:
+        raise _Undecodable("malformed: the signal came without an argument")
+    try:
+        return workflow.payload_converter().from_payload(value.payload)
+    except Exception as error:  # noqa: BLE001 - whatever a converter raises on foreign bytes must not fail the task
+        raise _Undecodable(f"malformed: the argument cannot be decoded ({type(error).__name__})") from None
+
+
+def _newer(old: Fact[Any], new: Fact[Any]) -> Fact[Any]:
+    """A read that failed does not unlearn what was known."""
+    return new if new.known or not old.known else old
