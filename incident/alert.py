@@ -118,13 +118,13 @@ class Alert(BaseModel):
         return f"sua-{self.tenant or DEFAULT_TENANT}-{self.destination_ip}"
 
 
-def parse_alert(source: str | bytes | dict[str, Any], default_tenant: str | None = None) -> Alert:
-    """Read an alert from JSON text or from a decoded object.
+def parse_alert(source: Any, default_tenant: str | None = None) -> Alert:
+    """Read an alert from JSON text (``str`` or ``bytes``) or from a decoded object.
 
     Raises:
         AlertRefused: with every fault at once, each naming its key.
     """
-    if not isinstance(source, dict):
+    if isinstance(source, str | bytes):
         if len(source) > MAX_BYTES:
             raise AlertRefused([f"the alert is larger than {MAX_BYTES // 1024} KiB"])
         try:

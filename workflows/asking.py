@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from incident.decision import Electorate
@@ -105,8 +105,6 @@ class Asking:
         try:
             refused = (await steps.notify(notice, tier.wait)).refused
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             failed = steps.reason_of(error)
         if question is not None:
             asked = Asked(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from incident.guardrails import Ruling, evaluate_account, evaluate_host
@@ -118,8 +118,6 @@ class Containment:
                 quarantine = QuarantineHost(device=self._device(), seen={"status": status})
                 written = await steps.quarantine_host(quarantine, policy.contain_within)
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             entry.state, entry.detail = ActionState.FAILED, steps.reason_of(error)
         else:
             entry.before, entry.changed, entry.detail = written.before, written.changed, written.detail
@@ -136,8 +134,6 @@ class Containment:
             else:
                 await steps.confirm_quarantined(self._device(), within)
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             if not failed:
                 pending = steps.type_of(error) == steps.PENDING
                 entry.state = ActionState.UNREACHABLE if pending else ActionState.FAILED

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from incident.evidence import Corroboration, Fact, Host, Located, Person, Risk
@@ -92,8 +92,6 @@ class Enrichment:
         try:
             located = await steps.locate_host(request, case.policy.enrich_within)
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             why = steps.reason_of(error)
             located = Located(host=Fact[Host].unknown(why, at=case.now), account=Fact[str].unknown(why, at=case.now))
         if not case.record.host.known:

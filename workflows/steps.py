@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, cast
@@ -59,11 +60,17 @@ class Step(Generic[Request, Result]):
 
         Raises:
             ActivityError: it failed for good; ``reason_of`` tells why.
+            asyncio.CancelledError: whoever waited for it was cancelled.
         """
         options = workflow.ActivityConfig(
             **{**self._options, "schedule_to_close_timeout": within, "summary": plain(self._told(request), limit=100)}
         )
-        result = await workflow.execute_activity(self.name, request, result_type=self._result, **options)
+        try:
+            result = await workflow.execute_activity(self.name, request, result_type=self._result, **options)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from None
+            raise
         return cast(Result, result)
 
 
@@ -141,6 +148,4 @@ async def fact_or_reason(step: Awaitable[Fact[T]]) -> Fact[T]:
     try:
         return await step
     except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
         return Fact[Any].unknown(reason_of(error), at=workflow.now())

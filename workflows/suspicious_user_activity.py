@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from incident.alert import AlertRefused, parse_alert
@@ -30,8 +29,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.ticket import CaseTicket
 
 _CLOSE = "close"
-_ABSENT = RawValue(Payload())
-"""Stands for the argument of a signal that came without one. The converter knows RawValue alone, not a union with it."""
 
 
 @workflow.defn(name="SuspiciousUserActivity")
@@ -102,8 +99,6 @@ class SuspiciousUserActivity:
         try:
             earlier = await steps.find_earlier(request, policies.OWN_BUDGET)
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             self._case.note(f"could not look for an earlier case: {steps.reason_of(error)}")
             return False
         if earlier.run_id:
@@ -184,11 +179,13 @@ class SuspiciousUserActivity:
         try:
             await workflow.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             verdict = watching.result() if watching and watching.done() else None
-            return await waiting, verdict
+            ending = await waiting
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        # Not in the finally: a run that leaves the worker's cache is closed there, and may not wait for anything.
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return ending, verdict
 
     async def _keep_looking(self, hold: HoldPoint) -> Verdict:
         """While it waits, look again; a row that no longer holds withdraws the question."""
@@ -236,8 +233,6 @@ class SuspiciousUserActivity:
             await steps.comment_incident(request, self._case.policy.contain_within)
             self._case.note(f"incident {record.alert.siem_incident_id} commented")
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             self._case.note(f"incident could not be commented: {steps.reason_of(error)}")
 
     async def _tell_what_is_left(self) -> None:
@@ -316,11 +311,11 @@ class SuspiciousUserActivity:
         return self._decided(decision, DecidedBy.DEFAULT, "nobody answered in time", actions, question=question)
 
     @workflow.signal(description="A further alert about the same host joins this case")
-    def alert(self, alert: RawValue = _ABSENT) -> None:
+    def alert(self, *arguments: Any) -> None:
         """Take a further alert. One that is here already, or is none, changes nothing."""
         try:
-            joining = parse_alert(_decoded(alert), self._record.alert.tenant)
-        except (AlertRefused, _Undecodable) as error:
+            joining = parse_alert(self._only("alert", arguments), self._record.alert.tenant)
+        except AlertRefused as error:
             self._case.note(f"a signal 'alert' was no alert: {error}")
             return
         if joining.destination_ip != self._record.alert.destination_ip:
@@ -330,13 +325,12 @@ class SuspiciousUserActivity:
             self._case.publish()
 
     @workflow.signal(description='An analyst answers: {"decision","analyst","reason","actions"?,"question"?}')
-    def analyst_decision(self, answer: RawValue = _ABSENT) -> None:
+    def analyst_decision(self, *arguments: Any) -> None:
         """Take an answer. One that does not count is recorded and changes nothing."""
-        raw: Any = None
+        raw = self._only("analyst_decision", arguments)
         try:
-            raw = _decoded(answer)
             self._accept(self._weighed(raw))
-        except (AnswerRefused, _Undecodable) as refusal:
+        except AnswerRefused as refusal:
             self._record.dissented(raw, str(refusal), self._case.now)
             self._case.publish()
 
@@ -379,6 +373,12 @@ class SuspiciousUserActivity:
         """The case as text for a terminal."""
         return timeline(self._record)
 
+    def _only(self, signal: str, arguments: Sequence[Any]) -> Any:
+        """The first argument. A handler that does not take whatever is sent fails the task, again and again."""
+        if len(arguments) != 1:
+            self._case.note(f"signal {signal} came with {len(arguments)} arguments: the first one counts, if any")
+        return arguments[0] if arguments else None
+
     def _weighed(self, raw: Any) -> Answer:
         """An answer that counts. Raises AnswerRefused with the reason for every other."""
         answer = read_answer(raw)
@@ -403,19 +403,6 @@ class SuspiciousUserActivity:
         if self._hold_point:
             self._hold_point.settle(Ending.ANSWERED)
         self._case.note(f"{answer.analyst} answered {answer.decision}: {answer.reason}")
-
-
-class _Undecodable(ValueError):
-    """A signal's payload is no JSON."""
-
-
-def _decoded(value: RawValue) -> Any:
-    if value is _ABSENT:
-        raise _Undecodable("malformed: the signal came without an argument")
-    try:
-        return workflow.payload_converter().from_payload(value.payload)
-    except Exception as error:  # noqa: BLE001 - whatever a converter raises on foreign bytes must not fail the task
-        raise _Undecodable(f"malformed: the argument cannot be decoded ({type(error).__name__})") from None
 
 
 def _newer(old: Fact[Any], new: Fact[Any]) -> Fact[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from incident.record import TicketRecord
@@ -48,8 +48,6 @@ class CaseTicket:
             case.record.ticket = TicketRecord(state="open", **ticket.model_dump())
             case.note(f"ticket {ticket.number} opened")
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             case.record.ticket = TicketRecord(state="failed", reason=steps.reason_of(error))
             case.note(f"ticket FAILED: {case.record.ticket.reason}")
         finally:
@@ -66,6 +64,4 @@ class CaseTicket:
             await steps.add_note(TicketNote(ticket=ticket, text=text, marker=marker), case.policy.ticket_within)
             case.note(f"ticket {ticket.number} told: {what}")
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
             case.note(f"ticket {ticket.number} could not be told: {steps.reason_of(error)}")

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator
-
 import pytest
-from temporalio.testing import WorkflowEnvironment
 
-from tests.workflows.world import ANALYST, Scene, World, alert, policy, working
-
-
-@pytest.fixture
-async def scene(dev_server: WorkflowEnvironment) -> AsyncIterator[Scene]:
-    world, queue = World(), f"q-{uuid.uuid4()}"
-    async with working(dev_server.client, world, queue):
-        yield Scene(dev_server.client, world, queue)
+from tests.workflows.world import ANALYST, Scene, alert, policy
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -223,7 +223,9 @@ class _Endpoint:
 
 
 @asynccontextmanager
-async def working(client: Client, world: World, queue: str, worker_policy: CasePolicy | None = None) -> AsyncIterator[None]:
+async def working(
+    client: Client, world: World, queue: str, worker_policy: CasePolicy | None = None
+) -> AsyncIterator[None]:
     """A worker over the world, with the sandbox at its strictest and every bug a failure."""
     siem = SiemActivities(world, "Securonix")  # type: ignore[arg-type]
     directory = DirectoryActivities(_Directory(world), "Active Directory")  # type: ignore[arg-type]

@@ -1,0 +1,40 @@
+# Two commands for somebody new: `make demo` and `make test`. Nothing but Python 3.11 or newer, and make, is needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo up test lint types check lock clean
+
+demo: $(STAMP)  ## every row of the table, an outage, and a table at the end
+	$(BIN)/python -m lab.demo
+
+up: $(STAMP)  ## the same environment, left running to play with
+	$(BIN)/python -m lab.up
+
+test: $(STAMP)  ## the whole suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy .
+
+check: test lint types
+
+# A changed lock installs again; an unchanged one needs no network.
+$(STAMP): requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdpoint needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@touch $(STAMP)
+
+lock:  ## renew the locks from pyproject.toml (needs uv on the path)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra lab --extra dev \
+		--constraint requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:  ## what make made
+	rm -rf $(VENV) .holdpoint demo-report.json

@@ -1,0 +1,76 @@
+"""Whether this machine's worker takes work: Temporal saw it poll a moment ago. For a container's health check.
+
+It answers for one worker among several, and needs Temporal to answer at all: while Temporal is down no worker is
+healthy. It is no reason to restart a worker, which reconnects by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
+
+RECENT = timedelta(minutes=2)
+"""How long ago the last poll may be. The server answers an idle poll after a minute, and the next one follows."""
+
+KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+"""A worker that polls for one kind only does half of its work."""
+
+
+async def takes_work(client: Client, task_queue: str = TASK_QUEUE, host: str | None = None) -> bool:
+    """Whether a worker of ``host`` (this machine by default) polls for workflows and for steps.
+
+    A worker is known by its identity, ``pid@host``, which the SDK makes.
+
+    Raises:
+        RPCError: Temporal did not tell.
+    """
+    name = socket.gethostname() if host is None else host
+    for kind in KINDS:
+        described = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=client.namespace, task_queue=TaskQueue(name=task_queue), task_queue_type=kind
+            )
+        )
+        if not _polls(described.pollers, name, datetime.now(UTC)):
+            return False
+    return True
+
+
+def _polls(pollers: Iterable[PollerInfo], host: str, now: datetime) -> bool:
+    return any(
+        poller.identity.rpartition("@")[2] == host
+        and now - poller.last_access_time.ToDatetime(tzinfo=UTC) <= RECENT
+        for poller in pollers
+    )
+
+
+async def _check() -> str | None:
+    """What is wrong, or ``None``."""
+    try:
+        client = await connect_temporal()
+        return None if await takes_work(client) else f"no worker of {socket.gethostname()} polls {TASK_QUEUE}"
+    except (TemporalUnreachable, RPCError) as error:
+        return str(error)
+
+
+def main() -> int:
+    """Run the check; returns the exit code: 0 the worker takes work, 1 it does not or Temporal does not tell."""
+    trouble = asyncio.run(_check())
+    if trouble:
+        sys.stderr.write(f"{trouble}\n")
+    return 1 if trouble else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
