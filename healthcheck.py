@@ -49,8 +49,7 @@ async def takes_work(client: Client, task_queue: str = TASK_QUEUE, host: str | N
 
 def _polls(pollers: Iterable[PollerInfo], host: str, now: datetime) -> bool:
     return any(
-        poller.identity.rpartition("@")[2] == host
-        and now - poller.last_access_time.ToDatetime(tzinfo=UTC) <= RECENT
+        poller.identity.rpartition("@")[2] == host and now - poller.last_access_time.ToDatetime(tzinfo=UTC) <= RECENT
         for poller in pollers
     )
 

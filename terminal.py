@@ -82,7 +82,7 @@ def _live(state: dict[str, Any]) -> Table:
     return table
 
 
-async def follow(client: Client, case_id: str, run_id: str, *, quiet: bool) -> dict[str, Any]:
+async def follow(client: Client, case_id: str, run_id: str | None, *, quiet: bool) -> dict[str, Any]:
     """Show a case live until its run ends; returns its last status. ``quiet`` prints it as JSON at the end instead."""
     handle = client.get_workflow_handle(case_id, run_id=run_id)
     ended = asyncio.create_task(_ended(client, case_id, run_id))
@@ -97,14 +97,17 @@ async def follow(client: Client, case_id: str, run_id: str, *, quiet: bool) -> d
             else:
                 live.update(Text("") if quiet else _live(state))
             live.refresh()
-            if done:
+            if done and ended.result() is not WorkflowExecutionStatus.CONTINUED_AS_NEW:
                 break
+            if done:
+                handle = client.get_workflow_handle(case_id)
+                ended = asyncio.create_task(_ended(client, case_id, None))
     if quiet:
         print_json(state)
     return state
 
 
-async def _ended(client: Client, case_id: str, run_id: str) -> WorkflowExecutionStatus | None:
+async def _ended(client: Client, case_id: str, run_id: str | None) -> WorkflowExecutionStatus | None:
     while True:
         described = await client.get_workflow_handle(case_id, run_id=run_id).describe()
         if described.status is not WorkflowExecutionStatus.RUNNING:

@@ -155,6 +155,8 @@ class CaseRecord(BaseModel):
     corroboration: Fact[Corroboration] = _NOT_YET
     question: Question | None = None
     questions_asked: int = 0
+    mails_sent: int = 0
+    notes_written: int = 0
     decision: Decision | None = None
     dissent: list[Dissent] = []
     actions: list[ActionRecord] = []

@@ -22,8 +22,8 @@ VALIDITY_DAYS = "1"
 SEARCH_SECONDS = 30.0
 """How long one exchange may take: searches are slow."""
 
-AT_ONCE = 6
-"""How many calls run side by side."""
+AT_ONCE = 24
+"""How many calls run side by side: the searches of two steps of one case go out in one wave."""
 
 _TOKEN = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9._~+/=:-]{4,1024}")
 

@@ -27,7 +27,6 @@ class Asking:
     def __init__(self, case: Case, ticket: CaseTicket) -> None:
         self._case = case
         self._ticket = ticket
-        self._mails = 0
 
     def electorate(self) -> Electorate:
         """Who may answer, by what the directory knows just now."""
@@ -89,12 +88,12 @@ class Asking:
         self, tier: Tier, kind: MailKind, what: str, question: Question | None, changed: str | None = None
     ) -> None:
         case = self._case
-        self._mails += 1
-        first = self._mails == 1
+        case.record.mails_sent += 1
+        first = case.record.mails_sent == 1
         context = mail_context(case.record, case.policy, tier=tier.name, what_changed=changed)
         notice = Notice(
             kind=kind,
-            key=case.record.key if first else f"{case.record.key}-{what}-{self._mails}",
+            key=case.record.key if first else f"{case.record.key}-{what}-{case.record.mails_sent}",
             thread=None if first else case.record.key,
             case_ref=case.record.reference,
             recipients=tier.recipients,

@@ -19,13 +19,15 @@ with workflow.unsafe.imports_passed_through():
 class CaseInput(BaseModel):
     """What starts a case: the alert, and the settings that steer it. A bare alert is taken as well.
 
-    Without ``policy`` the worker's settings are snapshot in the case's first step.
+    Without ``policy`` the worker's settings are snapshot in the case's first step. ``resumed`` is the record of a case
+    that waits so long that its history was begun anew; nobody else gives it.
     """
 
     model_config = ConfigDict(frozen=True)
 
     alert: Alert
     policy: CasePolicy | None = None
+    resumed: CaseRecord | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -40,7 +42,9 @@ class Case:
 
     def __init__(self, given: CaseInput) -> None:
         info = workflow.info()
-        self.record = CaseRecord.opened(given.alert, info.workflow_id, info.first_execution_run_id, workflow.now())
+        self.record = given.resumed or CaseRecord.opened(
+            given.alert, info.workflow_id, info.first_execution_run_id, workflow.now()
+        )
         self._policy = given.policy
         self._published = Published()
 
@@ -59,6 +63,10 @@ class Case:
     def adopt(self, policy: CasePolicy) -> None:
         """Take the worker's settings for a case that came without."""
         self._policy = policy
+
+    def begun_anew(self) -> CaseInput:
+        """The input with which this case goes on in a fresh history."""
+        return CaseInput(alert=self.record.alert, policy=self.policy, resumed=self.record)
 
     @property
     def now(self) -> datetime:

@@ -24,6 +24,7 @@ class Ending(Enum):
     ANSWERED = auto()
     WITHDRAWN = auto()
     UNANSWERED = auto()
+    SUSPENDED = auto()
 
 
 class Asker(Protocol):
@@ -45,13 +46,19 @@ class HoldPoint:
     Deadlines are durable timers: they survive restarts of worker and server and fire at their due time.
     """
 
-    def __init__(self, tiers: Sequence[Tier], asker: Asker, *, keep_asking: bool) -> None:
-        """With ``keep_asking`` the last tier is asked again and again; without it the hold point ends unanswered."""
+    def __init__(
+        self, tiers: Sequence[Tier], asker: Asker, *, keep_asking: bool, turn: tuple[str, datetime] | None = None
+    ) -> None:
+        """With ``keep_asking`` the last tier is asked again and again; without it the hold point ends unanswered.
+
+        ``turn`` takes a suspended hold point up again: whose turn it was, and until when. Nobody is written to for it.
+        """
         if not tiers:
             raise ValueError("a hold point needs somebody to ask, or at least how long to wait")
         self._tiers = tuple(tiers)
         self._asker = asker
         self._keep_asking = keep_asking
+        self._turn = turn
         self._settled: Ending | None = None
         self._errands: list[asyncio.Task[None]] = []
 
@@ -59,6 +66,11 @@ class HoldPoint:
     def stands(self) -> bool:
         """Whether the question still stands."""
         return self._settled is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way but the wait."""
+        return all(errand.done() for errand in self._errands)
 
     def settle(self, ending: Ending) -> None:
         """End the question: it was answered, or withdrawn. Only the first call counts."""
@@ -69,6 +81,8 @@ class HoldPoint:
         """Ask tier by tier until the question is settled or nobody is left to ask."""
         try:
             for escalated, tier in enumerate(self._tiers):
+                if self._turn and self._turn[0] != tier.name and any(t.name == self._turn[0] for t in self._tiers):
+                    continue
                 kind = MailKind.ESCALATE if escalated else MailKind.ASK
                 await self._take_turn(tier, kind, escalated=escalated)
                 if self._settled:
@@ -85,10 +99,14 @@ class HoldPoint:
                 errand.cancel()
 
     async def _take_turn(self, tier: Tier, kind: MailKind, *, escalated: int, remind: bool = True) -> None:
-        due_at = workflow.now() + tier.wait
+        resumed = self._turn
+        self._turn = None
+        due_at = resumed[1] if resumed and resumed[0] == tier.name else workflow.now() + tier.wait
         self._asker.turn(tier, due_at, escalated=escalated)
-        self._send(self._asker.tell(tier, kind))
-        if remind and not await self._settles_by(due_at - tier.wait / 2, f"Remind {tier.name}"):
+        if not resumed:
+            self._send(self._asker.tell(tier, kind))
+        halfway = due_at - tier.wait / 2
+        if remind and workflow.now() < halfway and not await self._settles_by(halfway, f"Remind {tier.name}"):
             self._send(self._asker.tell(tier, MailKind.REMIND))
         await self._settles_by(due_at, f"{tier.name} answers until")
 

@@ -50,9 +50,8 @@ class SuspiciousUserActivity:
     @workflow.run
     async def run(self, given: CaseInput) -> dict[str, Any]:
         """Run the case to its outcome; returns what the query ``status`` answers."""
-        del given
         try:
-            outcome = await self._respond()
+            outcome = await self._respond(given)
         except asyncio.CancelledError:
             await self._say_what_stays()
             raise
@@ -62,13 +61,16 @@ class SuspiciousUserActivity:
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self._record.status()
 
-    async def _respond(self) -> Outcome:
+    async def _respond(self, given: CaseInput) -> Outcome:
         if not self._case.has_policy:
             request = SnapshotPolicy(case_id=self._record.case_id)
             self._case.adopt(await steps.snapshot_policy(request, policies.OWN_BUDGET))
-        if not await self._enrich():
+        if given.resumed:
+            decision = await self._hold(CONTAIN, self._why_asked())
+        elif await self._enrich():
+            decision = await self._decide(await self._triage())
+        else:
             return Outcome.DUPLICATE
-        decision = await self._decide(await self._triage())
         while not decision.actions and self._unseen_alerts:
             self._case.note("an alert joined after the decision, so the case looks again before it closes")
             decision = await self._decide(await self._look())
@@ -151,14 +153,21 @@ class SuspiciousUserActivity:
     async def _hold(self, actions: tuple[ActionName, ...], why: str, *, protected: bool = False) -> Decision:
         """Ask, and wait until somebody answers, the world changes, or nobody is left to ask."""
         policy = self._case.policy
-        question = self._asking.pose(actions, why)
+        standing = self._record.question
+        question = standing or self._asking.pose(actions, why)
         self._answer = None
-        keep_asking = policy.on_unanswered is OnUnanswered.HOLD
-        self._hold_point = hold = HoldPoint(self._asking.tiers(), self._asking, keep_asking=keep_asking)
+        self._hold_point = hold = HoldPoint(
+            self._asking.tiers(),
+            self._asking,
+            keep_asking=policy.on_unanswered is OnUnanswered.HOLD,
+            turn=(standing.tier, standing.due_at) if standing else None,
+        )
         self._case.enter(Stage.AWAITING_DECISION)
         waiting = asyncio.create_task(hold.wait())
         watching = asyncio.create_task(self._keep_looking(hold)) if not protected else None
         ending, verdict = await self._first_of(waiting, watching)
+        if ending is Ending.SUSPENDED:
+            workflow.continue_as_new(self._case.begun_anew())
         self._record.question = None
         self._case.publish()
         if ending is Ending.WITHDRAWN and verdict:
@@ -199,6 +208,9 @@ class SuspiciousUserActivity:
             verdict = await self._look()
             if not verdict.holds and hold.stands:
                 hold.settle(Ending.WITHDRAWN)
+                return verdict
+            if workflow.info().is_continue_as_new_suggested() and hold.idle and hold.stands:
+                hold.settle(Ending.SUSPENDED)
                 return verdict
 
     async def _ask_about_protected(self) -> None:

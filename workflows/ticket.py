@@ -19,7 +19,6 @@ class CaseTicket:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._opening = False
-        self._notes = 0
 
     async def tell(self, what: str) -> None:
         """Open the ticket with the case as it stands, or add a note to the one that is open."""
@@ -56,8 +55,8 @@ class CaseTicket:
 
     async def _note(self, open_ticket: TicketRecord, what: str) -> None:
         case = self._case
-        self._notes += 1
-        marker = f"[{case.record.key}/{self._notes}]"
+        case.record.notes_written += 1
+        marker = f"[{case.record.key}/{case.record.notes_written}]"
         ticket = Ticket(id=open_ticket.id or "", number=open_ticket.number or "", url=open_ticket.url)
         text = "\n".join([what, "", *summary(case.record), "", marker])
         try:

@@ -216,3 +216,28 @@ async def test_mail_that_fails_for_good_is_told_in_the_case(fast: Scene) -> None
     state = await fast.until(started, lambda s: s["question"] and s["question"]["asked"])
     assert "550" in state["question"]["asked"][0]["failed"]
     await fast.handle(started).terminate()
+
+
+async def test_a_case_that_waits_for_weeks_begins_its_history_anew(fast: Scene) -> None:
+    fast.world.sightings = 0
+    steering = policy(
+        recheck_every=timedelta(minutes=10),
+        on_unanswered=OnUnanswered.HOLD,
+        tiers=(Tier(name="analyst", recipients=("soc@acme.example",), analysts=(ANALYST,), wait=timedelta(days=7)),),
+    )
+    started = await fast.start(alert(), steering)
+    await fast.mailed(1)
+    first = await fast.until(started, lambda s: s["question"])
+    latest = fast.client.get_workflow_handle(started.case_id)
+    async with asyncio.timeout(30):
+        while (await latest.describe()).run_id == started.run_id:
+            await asyncio.sleep(0.02)
+        state = await latest.query("status")
+    assert state["question"]["id"] == first["question"]["id"]
+    assert state["question"]["due_at"] == first["question"]["due_at"]
+    assert state["priority_history"] == first["priority_history"]
+    assert len([mail for mail in fast.world.mails if "Reminder" not in mail.subject]) == 1
+    await latest.execute_update("decide", CONTAIN)
+    final = await fast.end(started)
+    assert final["outcome"] == "contained"
+    assert len(fast.world.tickets) == 1

@@ -1,0 +1,115 @@
+"""What the demo says at its end: a table for people, ``demo-report.json`` for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lab.checks import State, history
+from lab.scenarios import Scenario, expected
+
+
+@dataclass
+class CaseRun:
+    """One scenario's case in a demo, as far as it has come. ``seconds`` is from its start to its close."""
+
+    scenario: Scenario
+    run_id: str
+    state: State = field(default_factory=dict)
+    seconds: float | None = None
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def case_id(self) -> str:
+        """The workflow id."""
+        return self.scenario.case_id
+
+
+@dataclass
+class DemoReport:
+    """Everything that a demo has shown. ``shown`` holds further facts by name: the outage, the duplicates."""
+
+    cases: list[CaseRun] = field(default_factory=list)
+    shown: dict[str, Any] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+    web_ui: str = ""
+    started_at: str = ""
+    seconds: float = 0.0
+
+    @property
+    def all_differences(self) -> list[str]:
+        """Every difference, each with the case that it is about."""
+        of_cases = [f"{case.scenario.name}: {text}" for case in self.cases for text in case.differences]
+        return [*of_cases, *self.differences]
+
+
+def write_report(report: DemoReport, path: Path) -> None:
+    """Write the report as JSON."""
+    told = {
+        "ok": not report.all_differences,
+        "differences": report.all_differences,
+        "started_at": report.started_at,
+        "seconds": round(report.seconds, 1),
+        "web_ui": report.web_ui,
+        "cases": [_case(case) for case in report.cases],
+        **report.shown,
+    }
+    path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _case(case: CaseRun) -> dict[str, Any]:
+    scenario, state, wanted = case.scenario, case.state, expected(case.scenario)
+    reply = scenario.reply
+    return {
+        "scenario": scenario.name,
+        "case_id": case.case_id,
+        "run_id": case.run_id,
+        "row": {"risk": scenario.risk.value, "corroborated": scenario.corroborated.value},
+        "answered_by": reply.way.value if reply and scenario.verdict.holds else None,
+        "expected": {
+            "outcome": wanted.outcome.value,
+            "priority_history": [priority.value for priority in wanted.priority_history],
+            "actions": {action.value: how.value for action, how in wanted.actions.items()},
+            "decided_by": wanted.decided_by.value,
+            "tickets": wanted.tickets,
+            "mails": wanted.mails,
+        },
+        "outcome": state.get("outcome"),
+        "priority_history": state.get("priority_history", []),
+        "actions": state.get("actions", []),
+        "decision": state.get("decision"),
+        "ticket": state.get("ticket"),
+        "seconds": case.seconds,
+        "differences": case.differences,
+    }
+
+
+def print_table(report: DemoReport, console: Console) -> None:
+    """Print one row a case."""
+    table = Table(title="What came of each case", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in ("case", "risk / corroborated", "priority", "decided by", "actions", "outcome"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    for case in report.cases:
+        mark = "[bold red]DIFFERS[/]" if case.differences else "[green]ok[/]"
+        row = f"{case.scenario.risk} / {case.scenario.corroborated}"
+        seconds = "-" if case.seconds is None else f"{case.seconds:.1f}"
+        cells = (case.scenario.name, row, *_cells(case.state), seconds)
+        table.add_row(*(escape(cell) for cell in cells), mark)
+    console.print(table)
+
+
+def _cells(state: State) -> Sequence[str]:
+    if not state:
+        return ("-", "-", "-", "-")
+    actions = "\n".join(f"{action['action']} {action['state']}" for action in state["actions"]) or "none"
+    decision = state["decision"] or {}
+    return (" > ".join(history(state)), decision.get("by") or "-", actions, state["outcome"] or state["stage"])
