@@ -87,6 +87,12 @@ def _https(value: str) -> str:
     return value.rstrip("/")
 
 
+def _built(value: Mode) -> Mode:
+    if value is Mode.OBSERVE:
+        raise ValueError("observe is not built yet; ask leaves every write to a person")
+    return value
+
+
 def _ldap(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("ldaps", "ldap") or not parts.hostname:
@@ -212,7 +218,7 @@ class PolicySettings(Section):
 class GuardrailSettings(Section):
     """Who and what is never contained without a person."""
 
-    mode: Mode = Mode.ACT
+    mode: Annotated[Mode, AfterValidator(_built)] = Mode.ACT
     max_per_hour: Annotated[int, Field(ge=0)] = 100
     protected_accounts: tuple[Text, ...] = ()
     protected_groups: tuple[Text, ...] = ()

@@ -44,7 +44,8 @@ class Asking:
         record = self._case.record
         record.questions_asked += 1
         identifier = f"{record.reference}-Q{record.questions_asked}"
-        record.question = Question(id=identifier, actions=actions, tier=_NOBODY, due_at=self._case.now, why=why)
+        now = self._case.now
+        record.question = Question(id=identifier, posed_at=now, actions=actions, tier=_NOBODY, due_at=now, why=why)
         self._case.note(f"question {identifier}: {why}")
         return record.question
 

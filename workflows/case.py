@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from incident.policy import CasePolicy
     from incident.record import CaseRecord, Stage
     from incident.telling import details
+    from workflows.measures import Measures
     from workflows.search_attributes import Published
 
 
@@ -47,6 +48,7 @@ class Case:
         )
         self._policy = given.policy
         self._published = Published()
+        self.measures = Measures(self.record.priority_history[0].at)
 
     @property
     def policy(self) -> CasePolicy:
@@ -78,11 +80,13 @@ class Case:
         if self.record.stage is not stage:
             self.record.stage = stage
             self.note(f"stage {stage}")
+            self.measures.entered(stage)
         self.publish()
 
     def note(self, text: str) -> None:
-        """Add a line to the timeline."""
+        """Add a line to the timeline, and to the worker's log."""
         self.record.note(self.now, text)
+        workflow.logger.info("%s", text)
 
     def publish(self) -> None:
         """Bring search attributes and current details to the record's state."""

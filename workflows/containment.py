@@ -46,6 +46,8 @@ class Containment:
         await asyncio.gather(*(self._write(action) for action in begun))
         self._case.enter(Stage.VERIFYING)
         await asyncio.gather(*(self._verify(action) for action in begun))
+        for action in actions:
+            self._case.measures.acted(self._entry(action))
         self._case.publish()
 
     def leave_alone(self, action: ActionName, why: str) -> None:
@@ -54,6 +56,11 @@ class Containment:
         if record is not None:
             record.detail = why
         self._case.note(f"{action} left alone: {why}")
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was done or tried; what a guardrail kept from being done was not."""
+        return any(action.state is not ActionState.LEFT_ALONE for action in self._case.record.actions)
 
     def outcome(self) -> Outcome:
         """The outcome that the actions' verified states give."""

@@ -11,7 +11,7 @@ from enum import Enum
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from incident.record import ActionRecord, DecidedBy, Outcome, Stage
+    from incident.record import ActionRecord, DecidedBy, Outcome, Question, Stage
 
 
 class Measures:
@@ -28,10 +28,11 @@ class Measures:
             told = "From the opening of a case to its first time in a stage"
             _seconds("holdpoint_time_to_stage", told, since=self._opened_at, stage=stage)
 
-    def waited(self, since: datetime, ending: Enum) -> None:
-        """``holdpoint_human_wait``: how long a question stood, by how it ended."""
-        told = "How long a question to people stood"
-        _seconds("holdpoint_human_wait", told, since=since, ending=ending.name.lower())
+    def waited(self, question: Question, ending: Enum) -> None:
+        """``holdpoint_human_wait``: how long the question stood, by how it ended."""
+        if question.posed_at is not None:
+            told = "How long a question to people stood"
+            _seconds("holdpoint_human_wait", told, since=question.posed_at, ending=ending.name.lower())
 
     def decided(self, decision: str, by: DecidedBy) -> None:
         """``holdpoint_decisions``: by decision, and by whose word (the table, an analyst, the default)."""

@@ -56,6 +56,7 @@ class SuspiciousUserActivity:
             await self._say_what_stays()
             raise
         self._record.outcome = outcome
+        self._case.measures.closed(outcome)
         self._case.note(f"case closed: {outcome}")
         self._case.enter(Stage.CLOSED)
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -74,16 +75,24 @@ class SuspiciousUserActivity:
         while not decision.actions and self._unseen_alerts:
             self._case.note("an alert joined after the decision, so the case looks again before it closes")
             decision = await self._decide(await self._look())
-        if decision.decision == _CLOSE:
-            return Outcome.UNANSWERED
         if not decision.actions:
-            await self._stand_down(decision)
-            return Outcome.FALSE_POSITIVE
+            return await self._untouched(decision)
         await self._containment.contain(decision.actions, by=decision.analyst or decision.by)
-        await self._ticket.tell(self._what_was_done())
-        await self._ask_about_protected()
+        if self._containment.begun:
+            await self._ticket.tell(self._what_was_done())
+        if self._containment.protected:
+            decision = await self._decide_about_protected()
+        if not self._containment.begun:
+            return await self._untouched(decision)
         await self._tell_what_is_left()
         return self._containment.outcome()
+
+    async def _untouched(self, decision: Decision) -> Outcome:
+        """Nothing was done: a person said that it was right so, or nobody said anything."""
+        if decision.decision != DecisionName.FALSE_POSITIVE:
+            return Outcome.UNANSWERED
+        await self._stand_down(decision)
+        return Outcome.FALSE_POSITIVE
 
     async def _enrich(self) -> bool:
         """Learn host and user; false if this alert was answered by an earlier case already."""
@@ -168,6 +177,7 @@ class SuspiciousUserActivity:
         ending, verdict = await self._first_of(waiting, watching)
         if ending is Ending.SUSPENDED:
             workflow.continue_as_new(self._case.begun_anew())
+        self._case.measures.waited(question, ending)
         self._record.question = None
         self._case.publish()
         if ending is Ending.WITHDRAWN and verdict:
@@ -213,23 +223,21 @@ class SuspiciousUserActivity:
                 hold.settle(Ending.SUSPENDED)
                 return verdict
 
-    async def _ask_about_protected(self) -> None:
+    async def _decide_about_protected(self) -> Decision:
         """The other half is done; what a guardrail protects is asked about alone."""
         protected = self._containment.protected
-        if not protected:
-            return
         actions = tuple(action for action in CONTAIN if action in protected)
         why = "; ".join(protected[action] for action in actions)
-        before = self._record.decision
         decision = await self._hold(actions, f"Protected, so a person decides about this alone: {why}.", protected=True)
-        chosen = tuple(action for action in decision.actions if action in protected)
-        if not chosen:
-            for action in actions:
-                self._containment.leave_alone(action, f"{decision.decision} by {decision.analyst or decision.by}")
-        else:
-            await self._containment.contain(chosen, by=decision.analyst or decision.by, approved=True)
-        await self._ticket.tell(f"About what is protected: {decision.decision}. {self._what_was_done()}")
-        self._record.decision = decision if chosen or before is None else before
+        who = decision.analyst or decision.by
+        for action in (a for a in actions if a not in decision.actions):
+            self._containment.leave_alone(action, f"{protected[action]}; {decision.decision} by {who}")
+        chosen = tuple(action for action in actions if action in decision.actions)
+        if chosen:
+            await self._containment.contain(chosen, by=who, approved=True)
+        if self._containment.begun:
+            await self._ticket.tell(f"About what is protected: {decision.decision}. {self._what_was_done()}")
+        return decision
 
     async def _stand_down(self, decision: Decision) -> None:
         """A false positive: nothing is touched, and the SIEM's own incident hears of it."""
@@ -294,6 +302,7 @@ class SuspiciousUserActivity:
             at=self._case.now,
         )
         self._record.decision = made
+        self._case.measures.decided(decision, by)
         self._case.note(f"decided: {decision} by {analyst or by}: {reason}")
         return made
 

@@ -164,3 +164,17 @@ async def test_nobody_known_and_an_analyst_who_contains_anyway(scene: Scene) -> 
     assert final["outcome"] == "containment_failed"
     assert scene.world.writes == []
     assert len(scene.world.tickets) == 1
+
+
+async def test_a_protected_account_that_is_all_there_is_to_do(scene: Scene) -> None:
+    scene.world.score = 0.01
+    steering = policy(guardrails=GuardrailPolicy(protected_accounts=("jdoe",)))
+    started = await scene.start(alert(), steering)
+    await scene.mailed(1)
+    assert scene.world.tickets == {}
+    await scene.handle(started).execute_update("decide", {**CONTAIN, "decision": "false_positive"})
+    final = await scene.end(started)
+    assert final["outcome"] == "false_positive"
+    assert scene.world.writes == []
+    assert scene.world.tickets == {}
+    assert len(scene.world.comments) == 1
