@@ -17,8 +17,10 @@ class TemporalUnreachable(Exception):
     """There is no Temporal server at the address."""
 
 
-async def connect_temporal(*, identity: str | None = None) -> Client:
+async def connect_temporal(*, identity: str | None = None, lasting: bool = False) -> Client:
     """Connect by ``TEMPORAL_ADDRESS``, ``TEMPORAL_NAMESPACE``, ``TEMPORAL_PROFILE`` and the like.
+
+    ``lasting`` is for a process that lasts: its metrics are exported where metrics are wanted (see ``telemetry``).
 
     Raises:
         TemporalUnreachable: with the address, and what to look at.
@@ -34,8 +36,10 @@ async def connect_temporal(*, identity: str | None = None) -> Client:
             identity=identity,
             data_converter=pydantic_data_converter,
             plugins=telemetry.plugins(),
-            runtime=telemetry.runtime(),
+            runtime=telemetry.runtime(lasting=lasting),
         )
-    except (RuntimeError, RPCError) as error:
-        address = config["target_host"]
-        raise TemporalUnreachable(f"no Temporal server answers at {address} (TEMPORAL_ADDRESS): {error}") from None
+    except (RuntimeError, ValueError, RPCError) as error:
+        told = (
+            f"no Temporal server answers at {config['target_host']}: start it, or set TEMPORAL_ADDRESS to where it is"
+        )
+        raise TemporalUnreachable(f"{told} ({error})") from None

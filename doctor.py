@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -12,6 +13,7 @@ from temporalio.service import RPCError
 
 from clients import SOURCES, Clients
 from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
+from healthcheck import RECENT
 from incident.policy import OnUnanswered
 from integrations.interfaces import Check
 from settings import Settings
@@ -32,7 +34,11 @@ async def examine(settings: Settings, clients: Clients) -> list[Check]:
 
 
 async def _of(source: str, checks: Awaitable[list[Check]]) -> list[Check]:
-    return [check.model_copy(update={"name": f"{source}: {check.name}"}) for check in await checks]
+    """The checks, each with its integration's name before it unless it carries it."""
+    return [
+        check if check.name.startswith(source) else check.model_copy(update={"name": f"{source}: {check.name}"})
+        for check in await checks
+    ]
 
 
 async def _temporal() -> list[Check]:
@@ -46,6 +52,8 @@ async def _temporal() -> list[Check]:
         )
     except (TemporalUnreachable, RPCError) as error:
         return [Check(name="Temporal: reachable", ok=False, detail=str(error))]
+    now = datetime.now(UTC)
+    polling = sum(now - poller.last_access_time.ToDatetime(tzinfo=UTC) <= RECENT for poller in queue.pollers)
     missing = [key.name for key in search_attributes.ALL if key.name not in listed.custom_attributes]
     return [
         Check(name="Temporal: reachable", ok=True, detail=f"namespace {client.namespace}"),
@@ -56,8 +64,8 @@ async def _temporal() -> list[Check]:
         ),
         Check(
             name="Temporal: worker",
-            ok=bool(queue.pollers),
-            detail=f"{len(queue.pollers)} poll {TASK_QUEUE}" if queue.pollers else "none polls; run 'python worker.py'",
+            ok=True,
+            detail=f"{polling} polled {TASK_QUEUE} lately" if polling else "none has polled; run 'python worker.py'",
         ),
     ]
 

@@ -7,7 +7,6 @@ connects. Every key is explained in ``holdpoint.example.toml``.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -15,29 +14,28 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from incident.policy import CasePolicy, GuardrailPolicy, Mode, OnUnanswered, Tier
+from settings_values import DirectoryAddress, Duration, MailAddress, Text, WebAddress, is_loopback
 
 CONFIG_VARIABLE = "HOLDPOINT_CONFIG"
 SECRETS_VARIABLE = "HOLDPOINT_SECRETS_DIR"
 DEFAULT_CONFIG = Path("holdpoint.toml")
-_DURATION = re.compile(r"(\d+)(s|m|h|d)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_MAIL = re.compile(r"[^\s@<>\"',;:\x00-\x1f]+@[^\s@<>\"',;:\x00-\x1f]+")
+_NAMED = re.compile(r"[a-z_]+: ")
 
 
 class SettingsRefused(ValueError):
@@ -48,63 +46,10 @@ class SettingsRefused(ValueError):
         self.faults = faults
 
 
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("is not a duration such as 30s, 15m, 2h or 7d")
-    length = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if not length:
-        raise ValueError("must be longer than nothing")
-    return length
-
-
-def _mail_address(value: str) -> str:
-    if not _MAIL.fullmatch(value):
-        raise ValueError(f"{value!r} is not a mail address")
-    return value
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether an address stays on this machine: only there may credentials travel in clear."""
-    if host is None:
-        return False
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _https(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ValueError("is not an https:// address")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError("must be https://; plain http:// is for loopback addresses only")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must not hold a user, a query or a fragment")
-    return value.rstrip("/")
-
-
 def _built(value: Mode) -> Mode:
     if value is Mode.OBSERVE:
         raise ValueError("observe is not built yet; ask leaves every write to a person")
     return value
-
-
-def _ldap(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("ldaps", "ldap") or not parts.hostname:
-        raise ValueError(f"{value!r} is neither ldaps://host nor ldap://host (which then speaks StartTLS)")
-    return value.rstrip("/")
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-MailAddress = Annotated[str, AfterValidator(_mail_address)]
-WebAddress = Annotated[str, AfterValidator(_https)]
-DirectoryAddress = Annotated[str, AfterValidator(_ldap)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -152,7 +97,18 @@ class CrowdstrikeSettings(WithCa):
     client_secret: SecretStr
 
 
-class EndpointSettings(Section):
+class WithProvider(Section):
+    """A section that names its vendor in ``provider``; the vendor's own table must be there."""
+
+    @model_validator(mode="after")
+    def _chosen(self) -> Self:
+        provider = getattr(self, "provider", None)
+        if provider and getattr(self, provider) is None:
+            raise ValueError(f"{provider}: is missing, and provider names it")
+        return self
+
+
+class EndpointSettings(WithProvider):
     """What cuts hosts off."""
 
     provider: Literal["crowdstrike"] = "crowdstrike"
@@ -168,7 +124,7 @@ class ServiceNowSettings(WithCa):
     table: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "incident"
 
 
-class TicketingSettings(Section):
+class TicketingSettings(WithProvider):
     """Where tickets are opened."""
 
     provider: Literal["servicenow"] = "servicenow"
@@ -197,8 +153,8 @@ class MailSettings(WithCa):
 class PolicySettings(Section):
     """What steers a case; see ``incident.policy.CasePolicy``. The thresholds are this organisation's own."""
 
-    medium_at: float = 30.0
-    high_at: float = 70.0
+    medium_at: FiniteFloat = 30.0
+    high_at: FiniteFloat = 70.0
     lookback: Duration = timedelta(days=7)
     event_condition: str | None = None
     recheck_every: Duration = timedelta(minutes=10)
@@ -234,6 +190,13 @@ class TierSettings(Section):
     wait: Duration
 
 
+def _distinct(tiers: tuple[TierSettings, ...]) -> tuple[TierSettings, ...]:
+    names = [tier.name.casefold() for tier in tiers]
+    if len(set(names)) < len(names):
+        raise ValueError("two tiers have the same name")
+    return tiers
+
+
 class Settings(BaseSettings):
     """Everything, by section. Use ``load_settings``."""
 
@@ -248,17 +211,7 @@ class Settings(BaseSettings):
     mail: MailSettings
     policy: PolicySettings = PolicySettings()
     guardrails: GuardrailSettings = GuardrailSettings()
-    tiers: Annotated[tuple[TierSettings, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        for section, chosen in (("endpoint", self.endpoint), ("ticketing", self.ticketing)):
-            if getattr(chosen, chosen.provider) is None:
-                raise ValueError(f"{section}.{chosen.provider}: is missing, and {section}.provider names it")
-        names = [tier.name for tier in self.tiers]
-        if len(set(names)) < len(names):
-            raise ValueError("tiers: two tiers have the same name")
-        return self
+    tiers: Annotated[tuple[TierSettings, ...], Field(min_length=1), AfterValidator(_distinct)]
 
     @classmethod
     def settings_customise_sources(
@@ -270,7 +223,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment goes before the mounted secrets, and both before the file."""
-        return env_settings, _MountedSecrets(settings_cls), init_settings
+        return _Environment(settings_cls), _MountedSecrets(settings_cls), init_settings
 
     def case_policy(self) -> CasePolicy:
         """The snapshot that a new case carries."""
@@ -286,6 +239,16 @@ def case_policy(policy: PolicySettings, guardrails: GuardrailSettings, tiers: tu
     )
 
 
+class _Environment(EnvSettingsSource):
+    """The environment; a list or table that is not JSON stays text, so that its fault is told with all the others."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
 class _MountedSecrets(PydanticBaseSettingsSource):
     """One file a key, as Docker and Kubernetes mount them: ``securonix__password``, with or without ``holdpoint_``."""
 
@@ -298,16 +261,27 @@ class _MountedSecrets(PydanticBaseSettingsSource):
             return {}
         tree: dict[str, Any] = {}
         for path in sorted(Path(directory).iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                keys = path.name.lower().removeprefix("holdpoint_").replace(".", "__").split("__")
-                _put(tree, keys, path.read_text(encoding="utf-8").rstrip("\r\n"))
+            section, *keys = path.name.lower().removeprefix("holdpoint_").replace(".", "__").split("__")
+            # Other programs' secrets may be mounted beside ours.
+            if keys and section in Settings.model_fields and path.is_file():
+                _put(tree, [section, *keys], _secret(path))
         return tree
 
 
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise SettingsRefused([f"{SECRETS_VARIABLE}: {path}: {why}"]) from None
+
+
 def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
+    """Put a value where its keys say. An empty one is none, as in the environment."""
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
-    tree[keys[-1]] = value
+    if value:
+        tree[keys[-1]] = value
 
 
 def config_path() -> Path | None:
@@ -349,8 +323,9 @@ def load_settings(*, secrets_needed: bool = True) -> Settings:
     if secrets and not Path(secrets).is_dir():
         raise SettingsRefused([*faults, f"{SECRETS_VARIABLE}: there is no directory {secrets}"])
     faults += [f"{key}: there is no such section" for key in tree if key not in Settings.model_fields]
+    faults += [f"{name}: there is no such section" for name in _stray_variables()]
     if not secrets_needed:
-        _excuse_secrets(tree)
+        _excuse_secrets(tree, _merged(tree, _Environment(Settings)()))
     try:
         settings = Settings(**tree)
     except ValidationError as error:
@@ -363,14 +338,27 @@ def load_settings(*, secrets_needed: bool = True) -> Settings:
     return settings
 
 
-def _excuse_secrets(tree: dict[str, Any], model: type[BaseModel] = Settings) -> None:
+def _stray_variables() -> list[str]:
+    """Variables that name a key of a section that is not there: mistyped ones, which would be ignored in silence."""
+    ours = [name for name in os.environ if name.upper().startswith("HOLDPOINT_") and "__" in name]
+    return [name for name in ours if name[len("HOLDPOINT_") :].lower().split("__")[0] not in Settings.model_fields]
+
+
+def _merged(under: Any, over: Any) -> Any:
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    return {**under, **{key: _merged(under.get(key), value) for key, value in over.items()}}
+
+
+def _excuse_secrets(tree: dict[str, Any], given: dict[str, Any], model: type[BaseModel] = Settings) -> None:
+    """Fill in what may be left out: the secrets of each section that is there, in the file or in the environment."""
     for name, field in model.model_fields.items():
         if "SecretStr" in str(field.annotation):
-            if field.is_required():
+            if field.is_required() or given.get("username"):
                 tree.setdefault(name, "")
-        elif isinstance(tree.get(name), dict):
+        elif isinstance(given.get(name), dict) and isinstance(tree.setdefault(name, {}), dict):
             for kind in _sections_of(field.annotation):
-                _excuse_secrets(tree[name], kind)
+                _excuse_secrets(tree[name], given[name], kind)
 
 
 def _variable(key: str) -> str:
@@ -406,6 +394,10 @@ def _fault(error: Any) -> str:
             text = "is empty"
         case "too_short":
             text = "needs at least one"
+        case "tuple_type":
+            text = "must be a list; in the environment a JSON one, [...]"
         case _:
             text = message
+    if error["type"] == "value_error" and _NAMED.match(text):
+        return f"{key}.{text}"
     return f"{key}: {text}" if key else text

@@ -16,18 +16,26 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.client import Client, WorkflowExecution, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+)
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateTimedOut
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from typer.exceptions import TyperException
 
+import telemetry
 import terminal
 from clients import connect
 from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
 from doctor import examine
 from incident.alert import Alert, AlertRefused, parse_alert
+from incident.decision import AnswerRefused, read_answer
 from incident.evidence import Frozen
 from incident.policy import CasePolicy
 from incident.text import plain
@@ -37,6 +45,8 @@ from workflows import search_attributes
 WORKFLOW = "SuspiciousUserActivity"
 NO_WORKER = timedelta(seconds=10)
 """How long an answer of a worker is waited for before saying that none runs."""
+
+_NO_SUCH_CASE = "there is no case {}; 'python starter.py list --all' shows them"
 
 T = TypeVar("T")
 
@@ -99,7 +109,7 @@ async def decide_case(client: Client, case_id: str, answer: dict[str, Any]) -> d
     """
     digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()[:24]
     try:
-        receipt: dict[str, Any] = await client.get_workflow_handle(case_id).execute_update(
+        receipt: dict[str, Any] = await _case(client, case_id).execute_update(
             "decide", answer, id=f"decide-{digest}", result_type=dict[str, Any], rpc_timeout=NO_WORKER
         )
     except WorkflowUpdateFailedError as error:
@@ -127,21 +137,29 @@ async def case_status(client: Client, case_id: str) -> dict[str, Any]:
 
 async def _queried(client: Client, case_id: str, query: str, result: type[T]) -> T:
     try:
-        answer: T = await client.get_workflow_handle(case_id).query(query, result_type=result, rpc_timeout=NO_WORKER)
+        answer: T = await _case(client, case_id).query(query, result_type=result, rpc_timeout=NO_WORKER)
     except RPCError as error:
         raise CaseRefused(await _why_no_case(client, case_id, error)) from None
+    except WorkflowQueryFailedError as error:
+        raise CaseRefused(f"{plain(case_id)} does not answer as a case does: {plain(error.message)}") from None
     return answer
+
+
+def _case(client: Client, case_id: str) -> WorkflowHandle[Any, Any]:
+    if not case_id.isprintable() or not case_id.strip():
+        raise CaseRefused(_NO_SUCH_CASE.format(plain(case_id)))
+    return client.get_workflow_handle(case_id)
 
 
 async def _why_no_case(client: Client, case_id: str, error: RPCError) -> str:
     if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.CANCELLED):
         return f"no worker answers for {plain(case_id)}: start one with 'python worker.py'"
-    if error.status is not RPCStatusCode.NOT_FOUND:
+    if error.status is not RPCStatusCode.NOT_FOUND or "namespace" in error.message.lower():
         return f"Temporal refused: {plain(error.message)}"
     try:
         found = await client.get_workflow_handle(case_id).describe()
     except RPCError:
-        return f"there is no case {plain(case_id)}; 'python starter.py list --all' shows them"
+        return _NO_SUCH_CASE.format(plain(case_id))
     outcome = _row(found)["outcome"]
     return f"case {plain(case_id)} is closed{f' ({outcome})' if outcome else ''}: no question stands"
 
@@ -198,7 +216,6 @@ def _kind(value: Any) -> IndexedValueType.ValueType:
 
 app = typer.Typer(
     help="Holdpoint: start, answer and look at cases.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -227,6 +244,8 @@ def _run(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
         return asyncio.run(work)
     except (AlertRefused, SettingsRefused) as error:
         _fail(as_json, 2, error.faults)
+    except AnswerRefused as error:
+        _fail(as_json, 2, [str(error)])
     except (CaseRefused, TemporalUnreachable) as error:
         _fail(as_json, 1, [str(error)])
     except RPCError as error:
@@ -247,13 +266,15 @@ def start(
         parsed = parse_alert(_read(alert), settings.securonix.tenant)
         client = await connect_temporal()
         started = await start_incident(client, parsed, policy=settings.case_policy())
-        if as_json:
-            terminal.print_json(started.model_dump())
-        else:
+        if not as_json:
             terminal.say(f"{'joined' if started.joined else 'started'} {started.case_id} (run {started.run_id})")
-        return await terminal.follow(client, started.case_id, started.run_id, quiet=as_json) if wait else {}
+        followed = await terminal.follow(client, started.case_id, started.run_id, quiet=as_json) if wait else {}
+        return {**started.model_dump(), **followed}
 
-    if _run(work(), as_json=as_json).get("outcome") == "containment_failed":
+    told = _run(work(), as_json=as_json)
+    if as_json:
+        terminal.print_json(told)
+    if wait and told.get("outcome") in (None, "containment_failed"):
         raise Leave(1)
 
 
@@ -307,13 +328,15 @@ def decide(
     as_json: Json = False,
 ) -> None:
     """Answer a case's question."""
-    answer: dict[str, Any] = {"decision": decision, "analyst": analyst, "reason": reason}
+    analyst = plain(analyst)
+    answer: dict[str, Any] = {"decision": plain(decision), "analyst": analyst, "reason": plain(reason, limit=2000)}
     if action:
-        answer["actions"] = action
+        answer["actions"] = [plain(word) for word in action]
     if question:
-        answer["question"] = question
+        answer["question"] = plain(question)
 
     async def work() -> dict[str, Any]:
+        read_answer(answer)
         return await decide_case(await connect_temporal(identity=analyst), case, answer)
 
     receipt = _run(work(), as_json=as_json)
@@ -362,8 +385,9 @@ def setup(as_json: Json = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 refused or failed, 2 bad input or settings."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(arguments, standalone_mode=False)
+        app(given or ["--help"], standalone_mode=False)
     except Leave as leave:
         return leave.code
     except typer.Exit as leave:
@@ -373,11 +397,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         terminal.complain(f"{error.format_message()} (see --help)")
         return 2
-    return 0
+    return 0 if given else 2
 
 
 if __name__ == "__main__":
     code = main()
+    telemetry.finish(timedelta(seconds=2))
     sys.stdout.flush()
     sys.stderr.flush()
     # The SDK's threads can crash an interpreter that tears itself down (measured: 2 of 40 runs), and with it the code.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from temporalio.client import Plugin
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import LoggingConfig, LoggingFormat, Runtime, TelemetryConfig, TelemetryFilter
 
 if TYPE_CHECKING:
     from otlp import Exporting
@@ -75,20 +76,22 @@ def plugins() -> Sequence[Plugin]:
     return exporting.plugins if exporting else ()
 
 
-def runtime(*, measured: bool) -> Runtime:
-    """Temporal's runtime for this process. Its own log goes to the logger ``temporalio.core``, never to stdout.
+def runtime(*, lasting: bool) -> Runtime:
+    """Temporal's runtime for this process.
 
-    ``measured`` exports its metrics and the workflows' and activities' with them, if metrics are wanted: a process
-    that lasts wants that, a command that is over in a second does not.
+    In a process that lasts (a worker) its metrics are exported and the workflows' and activities' with them, if metrics
+    are wanted, and its core writes warnings to standard output: as JSON, or plainly on a terminal. A command that is
+    over in a second leaves neither; what it prints is for programs to read.
     """
-    exporting = _exporting()
-    return _runtime(exporting if measured and exporting and exporting.metered else None)
+    exporting = _exporting() if lasting else None
+    return _runtime(exporting if exporting and exporting.buffer else None, lasting=lasting)
 
 
 @cache
-def _runtime(exporting: Exporting | None) -> Runtime:
-    forwarded = LogForwardingConfig(logging.getLogger("temporalio.core"), append_target_to_name=False)
-    logs = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=forwarded)
+def _runtime(exporting: Exporting | None, *, lasting: bool) -> Runtime:
+    # Not forwarded to Python's logging: a runtime that goes while a line is under way would wait for itself for ever.
+    shape = LoggingFormat.COMPACT if sys.stdout.isatty() else LoggingFormat.JSON
+    logs = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), format=shape) if lasting else None
     if exporting is None:
         return Runtime(telemetry=TelemetryConfig(logging=logs))
     made = Runtime(telemetry=TelemetryConfig(logging=logs, metrics=exporting.buffer, attach_service_name=False))
@@ -103,9 +106,9 @@ def _exporting() -> Exporting | None:
         log.warning("%s", fault)
     if not (asked.traces or asked.metrics):
         return None
-    from otlp import Exporting  # noqa: PLC0415 - OpenTelemetry's SDK is loaded only where something is exported
-
     try:
+        from otlp import Exporting  # noqa: PLC0415 - OpenTelemetry's SDK is loaded only where something is exported
+
         return Exporting(traces=asked.traces, metrics=asked.metrics)
     except (ValueError, OSError) as error:
         log.error("no telemetry is exported: an OTEL_* variable is wrong: %s", error)  # noqa: TRY400 - it says all

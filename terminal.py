@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
@@ -21,6 +21,7 @@ from incident.text import plain
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 _POLL_SECONDS = 0.5
+_UNBOUNDED = 10_000
 
 
 def say(text: str) -> None:
@@ -50,13 +51,14 @@ def print_cases(rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         say("no cases")
         return
-    table = Table(
-        "case", "stage", "priority", "risk", "user", "host", "answer due", "outcome", box=None, pad_edge=False
-    )
+    # A case id is there to be copied: it is never cut short, and what is no terminal has no width.
+    case = Column("case", no_wrap=True, min_width=max(len(row["case_id"]) for row in rows))
+    table = Table(case, "stage", "priority", "risk", "user", "host", "answer due", "outcome", box=None, pad_edge=False)
     for row in rows:
         keys = ("case_id", "stage", "priority", "risk", "user", "host", "decision_due_at", "outcome")
         table.add_row(*(_cell(row[key]) for key in keys))
-    _out.print(table)
+    out = _out if _out.is_terminal else Console(highlight=False, width=_UNBOUNDED)
+    out.print(table)
 
 
 def print_checks(checks: Sequence[dict[str, Any]]) -> None:
@@ -83,7 +85,7 @@ def _live(state: dict[str, Any]) -> Table:
 
 
 async def follow(client: Client, case_id: str, run_id: str | None, *, quiet: bool) -> dict[str, Any]:
-    """Show a case live until its run ends; returns its last status. ``quiet`` prints it as JSON at the end instead."""
+    """Show a case live until its run ends; returns its last status. ``quiet`` leaves the telling to the caller."""
     handle = client.get_workflow_handle(case_id, run_id=run_id)
     ended = asyncio.create_task(_ended(client, case_id, run_id))
     state: dict[str, Any] = {}
@@ -102,8 +104,6 @@ async def follow(client: Client, case_id: str, run_id: str | None, *, quiet: boo
             if done:
                 handle = client.get_workflow_handle(case_id)
                 ended = asyncio.create_task(_ended(client, case_id, None))
-    if quiet:
-        print_json(state)
     return state
 
 

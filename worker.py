@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+import logs
+import telemetry
 from activities.case import CaseActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
@@ -85,7 +87,7 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = await connect_temporal()
+    client = await connect_temporal(lasting=True)
     clients = connect(settings)
     try:
         with ThreadPoolExecutor(MAX_ACTIVITIES, thread_name_prefix="directory") as executor:
@@ -99,7 +101,7 @@ async def run(settings: Settings) -> None:
 
 def main() -> int:
     """Run a worker; returns the exit code: 0 drained, 1 no Temporal, 2 bad settings."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    written = logs.set_up()
     try:
         asyncio.run(run(load_settings()))
     except SettingsRefused as error:
@@ -109,8 +111,13 @@ def main() -> int:
     except TemporalUnreachable as error:
         log.error("%s", error)  # noqa: TRY400 - the message is all that helps
         return 1
+    finally:
+        telemetry.finish()
+        written()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # The SDK's threads can crash an interpreter that tears itself down, and with it the code; all is written by now.
+    os._exit(code)

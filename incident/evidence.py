@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Generic, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FiniteFloat, model_validator
 
 T = TypeVar("T")
 
@@ -108,9 +108,9 @@ class Person(Identity):
 
 
 class Risk(Frozen):
-    """The user's risk score. Not bounded by 100. ``documents`` counts the documents of which it is the highest."""
+    """The user's risk score, not bounded by 100. ``documents`` counts the documents of which it is the highest."""
 
-    score: float
+    score: FiniteFloat
     documents: int
 
 

@@ -12,6 +12,7 @@ from incident.evidence import Device, Frozen, Host, Person
 from incident.policy import GuardrailPolicy, Mode
 
 _PRIVILEGED_ACCOUNTS = {500: "the built-in administrator", 501: "the guest account", 502: "the Kerberos key account"}
+_PRIVILEGED_BY_NAME = {"administrator": 500, "guest": 501, "krbtgt": 502}
 _PRIVILEGED_GROUPS = {
     512: "Domain Admins",
     516: "Domain Controllers",
@@ -61,46 +62,73 @@ def _ask(reason: str) -> Ruling:
     return Ruling(allowance=Allowance.ASK, reason=reason)
 
 
-def _mode(policy: GuardrailPolicy) -> Ruling:
-    if policy.mode is Mode.ACT:
+def _mode(policy: GuardrailPolicy, *, answered: bool) -> Ruling:
+    if policy.mode is Mode.ACT or answered:
         return _ALLOWED
     return _ask(f"guardrails.mode is {policy.mode}: nothing is done without a person")
 
 
-def evaluate_account(person: Person, policy: GuardrailPolicy) -> Ruling:
-    """Whether this account may be disabled without a person."""
-    if any(_matches(person.account, pattern) for pattern in policy.protected_accounts):
+def evaluate_account(person: Person, policy: GuardrailPolicy, *, answered: bool = False) -> Ruling:
+    """Whether this account may be disabled without a person.
+
+    ``answered`` says that an analyst decided it: that satisfies the mode, and protects nobody less.
+    """
+    names = [name for name in (person.account, person.upn, *person.mails) if name]
+    if any(_matches(name, pattern) for pattern in _spellings(policy.protected_accounts) for name in names):
         return _ask(f"account {person.account} is on the list of protected accounts")
     if person.service_account:
         return _ask(f"account {person.account} is a service account: {person.service_account}")
-    rid = _rid(person.sid)
+    rid = _rid(person.sid) if person.sid else _PRIVILEGED_BY_NAME.get(person.account.casefold())
     if rid in _PRIVILEGED_ACCOUNTS:
         return _ask(f"account {person.account} is {_PRIVILEGED_ACCOUNTS[rid]}")
     for group in person.groups:
         privileged = _privileged_group(group.name, group.sid)
         if privileged:
             return _ask(f"account {person.account} is a member of {privileged}")
-        if any(_matches(group.name, pattern) or pattern == group.sid for pattern in policy.protected_groups):
+        patterns = _spellings(policy.protected_groups)
+        if any(_matches(name, pattern) for pattern in patterns for name in (group.name, group.sid or "")):
             return _ask(f"account {person.account} is a member of the protected group {group.name}")
-    return _mode(policy)
+    return _mode(policy, answered=answered)
 
 
-def evaluate_host(host: Host, device: Device | None, policy: GuardrailPolicy) -> Ruling:
-    """Whether this host may be quarantined without a person. ``device`` tells what kind of machine it is."""
-    if any(_matches(name, pattern) for pattern in policy.protected_hosts for name in (host.name, host.ip)):
+def evaluate_host(host: Host, device: Device | None, policy: GuardrailPolicy, *, answered: bool = False) -> Ruling:
+    """Whether this host may be quarantined without a person. ``device`` tells what kind of machine it is.
+
+    ``answered`` as in ``evaluate_account``.
+    """
+    names = (host.name, device.hostname) if device else (host.name,)
+    if any(
+        _matches(host.ip, pattern) or any(_means_host(name, pattern) for name in names)
+        for pattern in policy.protected_hosts
+    ):
         return _ask(f"host {host.name} is on the list of protected hosts")
     if device and device.kind and device.kind.casefold() in _PROTECTED_KINDS:
         return _ask(f"host {host.name} is a {device.kind.lower()}")
-    return _mode(policy)
+    return _mode(policy, answered=answered)
+
+
+def _spellings(patterns: tuple[str, ...]) -> list[str]:
+    """The patterns as they stand, and without the domain before a backslash: the directory's names come without it."""
+    return [*patterns, *(pattern.rpartition("\\")[2] for pattern in patterns if "\\" in pattern)]
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name.casefold(), pattern.casefold())
+    # fnmatch knows sets in brackets as well; a bracket in a group's name is a bracket.
+    return fnmatchcase(name.casefold(), pattern.casefold().replace("[", "[[]"))
+
+
+def _means_host(name: str, pattern: str) -> bool:
+    """By the whole name, or by the host label alone where either of the two lacks the domain."""
+    if _matches(name, pattern):
+        return True
+    short, label = name.partition(".")[0], pattern.partition(".")[0]
+    one_lacks_domain = (short == name) is not (label == pattern)
+    return one_lacks_domain and bool(label.strip("*?")) and _matches(short, label)
 
 
 def _rid(sid: str | None) -> int | None:
     tail = (sid or "").rpartition("-")[2]
-    return int(tail) if (sid or "").startswith("S-1-5-21-") and tail.isdigit() else None
+    return int(tail) if (sid or "").startswith("S-1-5-21-") and tail.isdecimal() else None
 
 
 def _privileged_group(name: str, sid: str | None) -> str | None:

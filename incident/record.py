@@ -74,13 +74,18 @@ class Asked(Frozen):
 
 
 class Question(BaseModel):
-    """A question that stands: ``contain`` would do ``actions``; it is ``tier``'s turn until ``due_at``."""
+    """A question that stands: ``contain`` would do ``actions``; it is ``tier``'s turn until ``due_at``.
+
+    ``protected`` says that it is about what a guardrail protects: then an answer approves, and no default does.
+    """
 
     id: str
+    posed_at: AwareDatetime | None = None
     actions: tuple[ActionName, ...]
     tier: str
     due_at: AwareDatetime
     why: str
+    protected: bool = False
     asked: list[Asked] = []
 
 
@@ -94,6 +99,11 @@ class Decision(Frozen):
     actions: tuple[ActionName, ...]
     question: str | None = None
     at: AwareDatetime
+
+    @property
+    def who(self) -> str:
+        """On whose word: the analyst's address, or what decided without one."""
+        return self.analyst or self.by
 
 
 class Dissent(Frozen):

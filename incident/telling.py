@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from incident.evidence import Fact
@@ -30,12 +30,14 @@ _STATES = {
     ActionState.UNREACHABLE: "requested, not in force so far: left for hands",
     ActionState.LEFT_ALONE: "left alone",
 }
+_MAX_JOINED = 50
+_LONGEST_CASE_ID = 1000
 _YOU, _WHY = "YOUR-MAIL-ADDRESS", "WHY"
 
 
 def clock(at: datetime) -> str:
     """A time ready to read, in UTC, to the second."""
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def size(count: int | None) -> str:
@@ -94,7 +96,9 @@ def _person(person: Any) -> str:
 def related(record: CaseRecord) -> tuple[str, ...]:
     """Further alerts and events, one line each."""
     found = record.corroboration.value
-    joined = [f"alert {plain(alert)} joined this case" for alert in record.alerts[1:]]
+    joined = [f"alert {plain(alert)} joined this case" for alert in record.alerts[1 : _MAX_JOINED + 1]]
+    if len(record.alerts) > _MAX_JOINED + 1:
+        joined.append(f"and {len(record.alerts) - _MAX_JOINED - 1} more alerts joined")
     sightings = [
         plain(f"{s.kind} {s.name} about {s.about}" + (f" at {clock(s.at)}" if s.at else ""))
         for s in (found.sightings if found else ())
@@ -102,29 +106,32 @@ def related(record: CaseRecord) -> tuple[str, ...]:
     return (*joined, *sightings)
 
 
-def effect(record: CaseRecord, policy: CasePolicy, action: ActionName, *, asking_about_it: bool) -> str:
+def effect(record: CaseRecord, policy: CasePolicy, action: ActionName, *, approving: bool) -> str:
     """What an action would do and to whom, or why it cannot be done."""
     if action is ActionName.QUARANTINE_HOST:
         fact: Fact[Any] = record.device if record.host.known else record.host
-        ruling = evaluate_host(record.host.value, record.device.value, policy.guardrails) if record.host.value else None
-        target = record.host.value.name if record.host.value else None
+        host = record.host.value
+        ruling = evaluate_host(host, record.device.value, policy.guardrails, answered=True) if host else None
+        target = host.name if host else None
     else:
         fact = record.user
-        ruling = evaluate_account(record.user.value, policy.guardrails) if record.user.value else None
-        target = record.user.value.account if record.user.value else None
+        user = record.user.value
+        ruling = evaluate_account(user, policy.guardrails, answered=True) if user else None
+        target = user.account if user else None
     if not fact.known or target is None:
         return plain(f"cannot {_VERBS[action]}: {fact.reason}")
     text = f"{_VERBS[action]} {target}"
-    if ruling and ruling.asks and not asking_about_it:
+    if ruling and ruling.asks and not approving:
         text += f" (asked about once more on its own: {ruling.reason})"
     return plain(text)
 
 
 def options(record: CaseRecord, policy: CasePolicy, question: Question) -> tuple[AnswerOption, ...]:
     """What each answer would do, and the commands that give it."""
-    protected = question.actions != tuple(ActionName)
-    effects = [effect(record, policy, action, asking_about_it=protected) for action in question.actions]
-    nothing = "touch nothing more; what is done stays done" if protected else "touch nothing and close the case"
+    effects = [effect(record, policy, action, approving=question.protected) for action in question.actions]
+    nothing = (
+        "touch nothing more; what is done stays done" if question.protected else "touch nothing and close the case"
+    )
     contain = "; ".join([*effects, "and tell the ticket" if record.ticket else "and open a ticket"])
     return (
         _option(record.case_id, question, "contain", tuple(a.value for a in question.actions), contain),
@@ -135,7 +142,7 @@ def options(record: CaseRecord, policy: CasePolicy, question: Question) -> tuple
 def _option(case_id: str, question: Question, decision: str, actions: tuple[str, ...], told: str) -> AnswerOption:
     answer = {"decision": decision, "analyst": _YOU, "reason": _WHY, "question": question.id}
     payload = shlex.quote(json.dumps(answer))
-    case = shlex.quote(case_id)
+    case = shlex.quote(plain(case_id, limit=_LONGEST_CASE_ID))
     return AnswerOption(
         decision=decision,
         actions=actions,
@@ -152,15 +159,14 @@ def priority_lines(record: CaseRecord) -> tuple[str, ...]:
     return tuple(f"{change.priority} ({change.reason}) at {clock(change.at)}" for change in record.priority_history)
 
 
-def what_then(record: CaseRecord, policy: CasePolicy, question: Question) -> str:
+def what_then(policy: CasePolicy, question: Question) -> str:
     """What happens when this tier does not answer."""
     names = [tier.name for tier in policy.tiers]
     if question.tier in names[:-1]:
         raised = ", and the priority goes up one level" if question.tier == names[0] else ""
         return f"the next tier is asked{raised}"
-    if question.actions != tuple(ActionName) and policy.on_unanswered is not OnUnanswered.HOLD:
+    if question.protected and policy.on_unanswered is not OnUnanswered.HOLD:
         return "it is left alone: what is protected is never contained without a person"
-    del record
     return _ON_UNANSWERED[policy.on_unanswered]
 
 
@@ -174,7 +180,7 @@ def mail_context(record: CaseRecord, policy: CasePolicy, *, tier: str, what_chan
         tier=tier,
         asked_before=_asked_before(question, tier) if question else (),
         due_at=clock(question.due_at) if question else None,
-        on_no_answer=what_then(record, policy, question) if question else None,
+        on_no_answer=what_then(policy, question) if question else None,
         priority=record.priority.value,
         priority_history=priority_lines(record),
         facts=fact_lines(record),
@@ -233,7 +239,7 @@ def _markdown_fact(line: FactLine) -> str:
 def _markdown_question(record: CaseRecord, policy: CasePolicy, question: Question) -> list[str]:
     lines = [
         f"### Waiting for {markdown(question.tier)} until {clock(question.due_at)}",
-        f"{markdown(question.why)} If nobody answers: {what_then(record, policy, question)}.",
+        f"{markdown(question.why)} If nobody answers: {what_then(policy, question)}.",
         "",
     ]
     for option in options(record, policy, question):
@@ -244,8 +250,14 @@ def _markdown_question(record: CaseRecord, policy: CasePolicy, question: Questio
             option.command_update,
             "```",
             "",
+            f"or {option.decision} as a signal, which is kept also while no worker runs:",
+            "",
+            "```",
+            option.command_signal,
+            "```",
+            "",
         ]
-    return [*lines, "or, where no worker runs just now, the same as a signal:", "", "```", option.command_signal, "```"]
+    return lines[:-1]
 
 
 def decision_line(record: CaseRecord) -> str:
@@ -268,7 +280,7 @@ def ticket_line(record: CaseRecord) -> str:
 
 def summary(record: CaseRecord) -> list[str]:
     """The case in lines of plain text: for the ticket and the terminal."""
-    lines = [headline(record), "", f"Case {record.case_id} ({record.reference}), priority {record.priority}"]
+    lines = [headline(record), "", f"Case {plain(record.case_id)} ({record.reference}), priority {record.priority}"]
     for line in fact_lines(record):
         known = line.value if line.known else f"UNKNOWN: {line.reason}"
         source = f" [{plain(line.source)}, {line.at}]" if line.source and line.at else ""

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from integrations import tracing
 from integrations.errors import BadAnswer, Busy, Misconfigured, NotFound, Refused, Rejected, Unreachable
 from integrations.interfaces import Check
 
@@ -250,15 +251,22 @@ class VendorHttp:
             BadAnswer: the answer is larger than ``MAX_BYTES`` or cannot be decoded.
             Rejected: the request holds characters that cannot be sent (lone surrogates).
         """
-        with _told_apart(self.vendor):
-            async with asyncio.timeout(self._total):
-                request = self._client.build_request(method, path, params=params, headers=headers, json=json, data=form)
-                response = await self._client.send(request, auth=httpx.BasicAuth(*auth) if auth else None, stream=True)
-                try:
-                    body = await self._read(response)
-                finally:
-                    await response.aclose()
-        return Answer(self.vendor, response.status_code, response.headers, body)
+        address = self._client.base_url
+        with tracing.exchange(f"HTTP {method}", self.vendor, address.host, address.port) as exchange:
+            with _told_apart(self.vendor):
+                async with asyncio.timeout(self._total):
+                    request = self._client.build_request(
+                        method, path, params=params, headers=headers, json=json, data=form
+                    )
+                    basic = httpx.BasicAuth(*auth) if auth else None
+                    response = await self._client.send(request, auth=basic, stream=True)
+                    try:
+                        body = await self._read(response)
+                    finally:
+                        await response.aclose()
+            status = response.status_code
+            exchange.answered("http.response.status_code", status, failed=status >= 400)
+        return Answer(self.vendor, status, response.headers, body)
 
     async def _read(self, response: httpx.Response) -> bytes:
         chunks: list[bytes] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from ldap3 import MODIFY_ADD, MODIFY_DELETE, SIMPLE, Connection, Server, Tls
 from ldap3.core.exceptions import LDAPCommunicationError, LDAPException
 from pyasn1.error import PyAsn1Error
 
+from integrations import tracing
 from integrations.errors import BadAnswer, Busy, IntegrationError, Misconfigured, NotFound, Rejected, Unreachable
 from integrations.ldap_errors import SIZE_LIMIT_EXCEEDED, bind_fault, not_open, one_line, raise_for_result, worst_of
 
@@ -130,6 +131,7 @@ class LdapSession:
         answer will do.
         """
         result = self._ask(
+            "LDAP search",
             lambda: self._connection.search(
                 base,
                 query,
@@ -137,7 +139,7 @@ class LdapSession:
                 dereference_aliases="NEVER",
                 attributes=list(attributes),
                 size_limit=size_limit,
-            )
+            ),
         )
         if not (partial and result.get("result") == SIZE_LIMIT_EXCEEDED):
             raise_for_result(result, self.url)
@@ -155,19 +157,23 @@ class LdapSession:
         """Compare and swap one value, in one modify. Raises Changed if ``old`` is not its value any more."""
         self.wrote = True
         change = {attribute: [(MODIFY_DELETE, [old]), (MODIFY_ADD, [new])]}
-        result = self._ask(lambda: self._connection.modify(dn, change))  # type: ignore[no-untyped-call]  # stub's gap
+        result = self._ask(
+            "LDAP modify",
+            lambda: self._connection.modify(dn, change),  # type: ignore[no-untyped-call]  # stub's gap
+        )
         raise_for_result(result, self.url)
 
-    def _ask(self, call: Callable[[], object]) -> Mapping[str, Any]:
-        try:
-            call()
-        except (LDAPCommunicationError, OSError) as error:
-            raise Unreachable(f"{self.url} broke off or did not answer in time: {one_line(error)}") from None
-        except LDAPException as error:
-            raise Rejected(f"{self.url}: {type(error).__name__}: {one_line(error)}") from None
-        except _GARBLED as error:
-            raise BadAnswer(f"{self.url}: the answer is not LDAP ({type(error).__name__})") from None
-        return _result(self._connection, self.url)
+    def _ask(self, operation: str, call: Callable[[], object]) -> Mapping[str, Any]:
+        with _exchange(operation, self.url) as exchange:
+            try:
+                call()
+            except (LDAPCommunicationError, OSError) as error:
+                raise Unreachable(f"{self.url} broke off or did not answer in time: {one_line(error)}") from None
+            except LDAPException as error:
+                raise Rejected(f"{self.url}: {type(error).__name__}: {one_line(error)}") from None
+            except _GARBLED as error:
+                raise BadAnswer(f"{self.url}: the answer is not LDAP ({type(error).__name__})") from None
+            return _result(self._connection, self.url, exchange)
 
 
 class DirectoryServers:
@@ -228,12 +234,21 @@ class DirectoryServers:
         address = _Address.of(url)
         if not self.bind_user or not self._password:
             raise Misconfigured(f"{url}: there is no bind user or no password: nobody signs in without")
-        connection = self._open(address)
+        connection = self._signed_in(address)
         try:
-            self._bind(connection, address.url)
             yield LdapSession(connection, address.url)
         finally:
             _close(connection)
+
+    def _signed_in(self, address: _Address) -> Connection:
+        with _exchange("LDAP bind", address.url) as exchange:
+            connection = self._open(address)
+            try:
+                self._bind(connection, address.url, exchange)
+            except BaseException:
+                _close(connection)
+                raise
+        return connection
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -283,7 +298,7 @@ class DirectoryServers:
             receive_timeout=self._receive_timeout,
         )
 
-    def _bind(self, connection: Connection, url: str) -> None:
+    def _bind(self, connection: Connection, url: str, exchange: tracing.Exchange) -> None:
         try:
             connection.bind(read_server_info=False)
         except (LDAPCommunicationError, OSError) as error:
@@ -292,16 +307,23 @@ class DirectoryServers:
             raise Misconfigured(f"{url}: cannot sign in as {self.bind_user!r} ({type(error).__name__})") from None
         except _GARBLED as error:
             raise BadAnswer(f"{url}: the answer to the bind is not LDAP ({type(error).__name__})") from None
-        result = _result(connection, url)
+        result = _result(connection, url, exchange)
         if result.get("result") == 49:
             raise Misconfigured(f"{url}: cannot sign in as {self.bind_user!r}: {bind_fault(result)}")
         raise_for_result(result, url)
 
 
-def _result(connection: Connection, url: str) -> Mapping[str, Any]:
+def _exchange(operation: str, url: str) -> AbstractContextManager[tracing.Exchange]:
+    address = _Address.of(url)
+    return tracing.exchange(operation, "directory", address.host, address.port)
+
+
+def _result(connection: Connection, url: str, exchange: tracing.Exchange) -> Mapping[str, Any]:
     result = connection.result
     if not isinstance(result, dict):
         raise BadAnswer(f"{url}: the answer has no result")
+    code = result.get("result")
+    exchange.answered("ldap.result_code", code, failed=code != 0)
     return result
 
 

@@ -26,6 +26,7 @@ import aiosmtplib
 
 from incident.requests import Delivery
 from incident.text import plain
+from integrations import tracing
 from integrations.errors import BadAnswer, Busy, IntegrationError, Misconfigured, Rejected, Unreachable
 from integrations.interfaces import Check, Mail
 
@@ -173,9 +174,10 @@ class Smtp:
             raise Rejected("the mail has no recipient that can be written to")
         self._require_plain_sender()
         raw = build_message(mail, self._sender, recipients, datetime.now(UTC))
-        async with self._session() as smtp:
-            answers, _ = await self._step("message", smtp.sendmail(self._sender, recipients, raw))
-            await _leave(smtp)
+        with tracing.exchange("SMTP send", "mail", self._host, self._port):
+            async with self._session() as smtp:
+                answers, _ = await self._step("message", smtp.sendmail(self._sender, recipients, raw))
+                await _leave(smtp)
         refused |= {address: _words(answer.code, answer.message) for address, answer in answers.items()}
         accepted = tuple(address for address in recipients if address not in answers)
         return Delivery(message_id=mail.message_id, accepted=accepted, refused=refused)

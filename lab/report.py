@@ -92,10 +92,12 @@ def _case(case: CaseRun) -> dict[str, Any]:
 
 
 def print_table(report: DemoReport, console: Console) -> None:
-    """Print one row a case."""
+    """Print one row a case; a wide terminal shows it best."""
     table = Table(title="What came of each case", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for heading in ("case", "risk / corroborated", "priority", "decided by", "actions", "outcome"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("case", no_wrap=True)
+    table.add_column("risk / corroborated", max_width=17)
+    for heading in ("priority", "actions", "outcome"):
+        table.add_column(heading)
     table.add_column("seconds", justify="right")
     table.add_column("")
     for case in report.cases:
@@ -109,7 +111,8 @@ def print_table(report: DemoReport, console: Console) -> None:
 
 def _cells(state: State) -> Sequence[str]:
     if not state:
-        return ("-", "-", "-", "-")
-    actions = "\n".join(f"{action['action']} {action['state']}" for action in state["actions"]) or "none"
-    decision = state["decision"] or {}
-    return (" > ".join(history(state)), decision.get("by") or "-", actions, state["outcome"] or state["stage"])
+        return ("-", "-", "-")
+    actions = "\n".join(f"{action['action']} {action['state']}" for action in state["actions"])
+    by = (state["decision"] or {}).get("by")
+    outcome = (state["outcome"] or state["stage"]) + (f"\nby {by}" if by else "")
+    return (" > ".join(history(state)), actions or "none", outcome)

@@ -32,6 +32,8 @@ _FAST = (
     "--dynamic-config-value",
     "history.timerProcessorMaxPollRPS=2000",
 )
+_ALONE = ("--dynamic-config-value", "frontend.enableServerVersionCheck=false")
+"""It asks nobody outside for a newer version."""
 
 
 class LabFailed(Exception):
@@ -149,7 +151,7 @@ class TemporalServer(Child):
         self.port, self.ui_port = free_port(port), free_port(ui_port)
         command = [str(TEMPORAL), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port)]
         command += ["--ui-port", str(self.ui_port), "--db-filename", str(folder / "temporal.sqlite")]
-        command += [*_FAST, "--log-level", "error"]
+        command += [*_FAST, *_ALONE, "--log-level", "error"]
         super().__init__("Temporal", command, log=folder / "logs" / "temporal.log", variables=variables)
 
     @property

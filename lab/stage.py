@@ -34,7 +34,8 @@ from lab.servers import (
 )
 
 RUN_DIRECTORY = ROOT / ".holdpoint"
-_MADE_HERE = ("temporal.sqlite*", "*.toml", "processes.json", "alerts", "certificates", "logs", "mail", "secrets")
+_FOLDERS_MADE_HERE = ("alerts", "certificates", "logs", "mail", "secrets")
+_FILES_MADE_HERE = ("temporal.sqlite*", "env", "*.toml", "processes.json")
 
 
 @dataclass
@@ -66,14 +67,14 @@ class Stage:
         """What such a command prints with ``--json``. Raises LabFailed when it fails."""
         ran = await self.starter(*arguments, "--json", settings=settings)
         if ran.code:
-            raise LabFailed(f"starter.py {' '.join(arguments)} ended with {ran.code}: {ran.err.strip()}")
+            raise LabFailed(f"starter.py {' '.join(arguments)} ended with {ran.code}: {_last_lines(ran.err)}")
         return json.loads(ran.out)
 
     async def cli(self, *arguments: str) -> Ran:
         """Run ``temporal …`` as a user does. Raises LabFailed when it fails."""
         ran = await run_command([str(TEMPORAL), *arguments], self.variables)
         if ran.code:
-            raise LabFailed(f"temporal {' '.join(arguments)} ended with {ran.code}: {ran.err.strip()}")
+            raise LabFailed(f"temporal {' '.join(arguments)} ended with {ran.code}: {_last_lines(ran.err)}")
         return ran
 
     def alert_file(self, name: str, alert: dict[str, Any]) -> Path:
@@ -88,7 +89,8 @@ class Stage:
 
     async def status(self, case_id: str, run_id: str) -> dict[str, Any]:
         """The query ``status`` of one run."""
-        return await self.handle(case_id, run_id).query("status", result_type=dict[str, Any])
+        state: dict[str, Any] = await self.handle(case_id, run_id).query("status", result_type=dict[str, Any])
+        return state
 
     async def start_temporal(self) -> None:
         """Start the server, for the first time or again."""
@@ -99,6 +101,10 @@ class Stage:
         """Start the worker, for the first time or again."""
         await self.worker.start()
         self.processes.keep(self.temporal, self.worker)
+
+
+def _last_lines(text: str) -> str:
+    return " / ".join(text.strip().splitlines()[-3:])
 
 
 @contextmanager
@@ -116,12 +122,10 @@ def sole_use(folder: Path) -> Iterator[None]:
 def clear(folder: Path) -> list[int]:
     """Remove what an earlier run made, and end the processes that it left behind; returns their ids."""
     ended = ProcessList(folder / "processes.json").end_leftovers()
-    for pattern in _MADE_HERE:
-        for path in folder.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    for name in _FOLDERS_MADE_HERE:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in [found for pattern in _FILES_MADE_HERE for found in folder.glob(pattern)]:
+        path.unlink()
     for name in ("alerts", "logs"):
         (folder / name).mkdir()
     return ended
@@ -157,9 +161,7 @@ async def stage(folder: Path, console: Console, **policy: Any) -> AsyncIterator[
             try:
                 await temporal.start()
                 client = await _connected(temporal)
-                made = Stage(
-                    folder, environment, settings, variables, temporal, worker, client, processes, console
-                )
+                made = Stage(folder, environment, settings, variables, temporal, worker, client, processes, console)
                 made.processes.keep(temporal)
                 if left:
                     made.say(f"ended {len(left)} processes that an earlier run had left behind")

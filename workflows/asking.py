@@ -39,13 +39,15 @@ class Asking:
         left = self.electorate().remaining(configured)
         return left or (Tier(name=_NOBODY, recipients=(), analysts=(), wait=configured[-1].wait),)
 
-    def pose(self, actions: tuple[ActionName, ...], why: str) -> Question:
+    def pose(self, actions: tuple[ActionName, ...], why: str, *, protected: bool) -> Question:
         """Put a new question; the hold point's first turn completes it."""
         record = self._case.record
         record.questions_asked += 1
         identifier = f"{record.reference}-Q{record.questions_asked}"
         now = self._case.now
-        record.question = Question(id=identifier, posed_at=now, actions=actions, tier=_NOBODY, due_at=now, why=why)
+        record.question = Question(
+            id=identifier, posed_at=now, actions=actions, tier=_NOBODY, due_at=now, why=why, protected=protected
+        )
         self._case.note(f"question {identifier}: {why}")
         return record.question
 

@@ -48,6 +48,7 @@ class Case:
         )
         self._policy = given.policy
         self._published = Published()
+        self._logged = self._noted() if given.resumed else 0
         self.measures = Measures(self.record.priority_history[0].at)
 
     @property
@@ -84,13 +85,19 @@ class Case:
         self.publish()
 
     def note(self, text: str) -> None:
-        """Add a line to the timeline, and to the worker's log."""
+        """Add a line to the timeline."""
         self.record.note(self.now, text)
-        workflow.logger.info("%s", text)
 
     def publish(self) -> None:
-        """Bring search attributes and current details to the record's state."""
+        """Bring search attributes, current details and the worker's log to the record's state."""
         changes = self._published.changes(self.record)
         if changes:
             workflow.upsert_search_attributes(changes)
         workflow.set_current_details(details(self.record, self._policy))
+        fresh = self._noted() - self._logged
+        self._logged += fresh
+        for event in self.record.events[-fresh:] if fresh else ():
+            workflow.logger.info("%s", event.text)
+
+    def _noted(self) -> int:
+        return len(self.record.events) + self.record.events_dropped

@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from incident.guardrails import Ruling, evaluate_account, evaluate_host
-    from incident.record import ActionRecord, Outcome, Stage
+    from incident.record import ActionRecord, DecidedBy, Decision, Outcome, Stage
     from incident.requests import (
         AccountRef,
         ActionState,
@@ -36,13 +36,13 @@ class Containment:
         self._case = case
         self.protected: dict[ActionName, str] = {}
 
-    async def contain(self, actions: tuple[ActionName, ...], *, by: str, approved: bool = False) -> None:
+    async def contain(self, decision: Decision, actions: tuple[ActionName, ...], *, approved: bool = False) -> None:
         """Write what the guardrails allow, then read back. ``approved`` says that a person was asked about just these.
 
         A target that is not known, or not one, is left for hands: the possible half is done.
         """
         self._case.enter(Stage.CONTAINING)
-        begun = [action for action in actions if self._cleared(action, by, approved=approved)]
+        begun = [action for action in actions if self._cleared(action, decision, approved=approved)]
         await asyncio.gather(*(self._write(action) for action in begun))
         self._case.enter(Stage.VERIFYING)
         await asyncio.gather(*(self._verify(action) for action in begun))
@@ -72,8 +72,8 @@ class Containment:
             return Outcome.PARTIALLY_CONTAINED
         return Outcome.ACCOUNT_DISABLED if verified == {ActionName.DISABLE_ACCOUNT} else Outcome.CONTAINED
 
-    def _cleared(self, action: ActionName, by: str, *, approved: bool) -> bool:
-        target, missing, ruling = self._target(action)
+    def _cleared(self, action: ActionName, decision: Decision, *, approved: bool) -> bool:
+        target, missing, ruling = self._target(action, answered=decision.by is DecidedBy.ANALYST)
         state = ActionState.REQUESTED
         detail = ""
         if missing:
@@ -81,26 +81,28 @@ class Containment:
         elif ruling and ruling.asks and not approved:
             state, detail = ActionState.LEFT_ALONE, ruling.reason
             self.protected[action] = ruling.reason
-        entry = ActionRecord(action=action, target=target, state=state, by=by, at=self._case.now, detail=detail)
+        entry = ActionRecord(
+            action=action, target=target, state=state, by=decision.who, at=self._case.now, detail=detail
+        )
         kept = [a for a in self._case.record.actions if a.action is not action]
         self._case.record.actions = sorted([*kept, entry], key=lambda a: CONTAIN.index(a.action))
         self._case.note(f"{action} {target or ''}: {detail or 'requested'}")
         return state is ActionState.REQUESTED
 
-    def _target(self, action: ActionName) -> tuple[str | None, str | None, Ruling | None]:
+    def _target(self, action: ActionName, *, answered: bool) -> tuple[str | None, str | None, Ruling | None]:
         """The target's name, why it cannot be acted on, and what the guardrail says."""
         record, guardrails = self._case.record, self._case.policy.guardrails
         if action is ActionName.DISABLE_ACCOUNT:
             user = record.user.value
             if user is None:
                 return None, f"the user is not known: {record.user.reason}", None
-            return user.account, None, evaluate_account(user, guardrails)
+            return user.account, None, evaluate_account(user, guardrails, answered=answered)
         host = record.host.value
         if host is None:
             return None, f"the host is not known: {record.host.reason}", None
         if record.device.value is None:
             return host.name, f"no endpoint agent to ask: {record.device.reason}", None
-        return host.name, None, evaluate_host(host, record.device.value, guardrails)
+        return host.name, None, evaluate_host(host, record.device.value, guardrails, answered=answered)
 
     def _account(self) -> AccountRef:
         user = self._case.record.user.value

@@ -72,12 +72,13 @@ class SuspiciousUserActivity:
             decision = await self._decide(await self._triage())
         else:
             return Outcome.DUPLICATE
-        while not decision.actions and self._unseen_alerts:
+        while not decision.actions:
+            outcome = await self._untouched(decision)
+            if not self._unseen_alerts:
+                return outcome
             self._case.note("an alert joined after the decision, so the case looks again before it closes")
             decision = await self._decide(await self._look())
-        if not decision.actions:
-            return await self._untouched(decision)
-        await self._containment.contain(decision.actions, by=decision.analyst or decision.by)
+        await self._containment.contain(decision, decision.actions)
         if self._containment.begun:
             await self._ticket.tell(self._what_was_done())
         if self._containment.protected:
@@ -89,6 +90,7 @@ class SuspiciousUserActivity:
 
     async def _untouched(self, decision: Decision) -> Outcome:
         """Nothing was done: a person said that it was right so, or nobody said anything."""
+        self._case.enter(Stage.VERIFYING)
         if decision.decision != DecisionName.FALSE_POSITIVE:
             return Outcome.UNANSWERED
         await self._stand_down(decision)
@@ -163,7 +165,7 @@ class SuspiciousUserActivity:
         """Ask, and wait until somebody answers, the world changes, or nobody is left to ask."""
         policy = self._case.policy
         standing = self._record.question
-        question = standing or self._asking.pose(actions, why)
+        question = standing or self._asking.pose(actions, why, protected=protected)
         self._answer = None
         self._hold_point = hold = HoldPoint(
             self._asking.tiers(),
@@ -229,12 +231,11 @@ class SuspiciousUserActivity:
         actions = tuple(action for action in CONTAIN if action in protected)
         why = "; ".join(protected[action] for action in actions)
         decision = await self._hold(actions, f"Protected, so a person decides about this alone: {why}.", protected=True)
-        who = decision.analyst or decision.by
         for action in (a for a in actions if a not in decision.actions):
-            self._containment.leave_alone(action, f"{protected[action]}; {decision.decision} by {who}")
+            self._containment.leave_alone(action, f"{protected[action]}; {decision.decision} by {decision.who}")
         chosen = tuple(action for action in actions if action in decision.actions)
         if chosen:
-            await self._containment.contain(chosen, by=who, approved=True)
+            await self._containment.contain(decision, chosen, approved=True)
         if self._containment.begun:
             await self._ticket.tell(f"About what is protected: {decision.decision}. {self._what_was_done()}")
         return decision
@@ -250,7 +251,7 @@ class SuspiciousUserActivity:
         text = f"Holdpoint: false positive, by {decision.analyst}: {decision.reason} {marker}"
         request = CommentIncident(incident_id=record.alert.siem_incident_id, text=text, marker=marker)
         try:
-            await steps.comment_incident(request, self._case.policy.contain_within)
+            await steps.comment_incident(request, self._case.policy.enrich_within)
             self._case.note(f"incident {record.alert.siem_incident_id} commented")
         except ActivityError as error:
             self._case.note(f"incident could not be commented: {steps.reason_of(error)}")
@@ -276,6 +277,8 @@ class SuspiciousUserActivity:
 
     def _why_asked(self) -> str:
         record = self._record
+        if record.user.value is None:
+            return f"The user is not known, and so neither is the risk: {record.user.reason}."
         if record.risk_level is RiskLevel.UNKNOWN:
             return f"The user's risk is not known: {record.risk.reason}."
         if not record.corroboration.known:
@@ -303,7 +306,7 @@ class SuspiciousUserActivity:
         )
         self._record.decision = made
         self._case.measures.decided(decision, by)
-        self._case.note(f"decided: {decision} by {analyst or by}: {reason}")
+        self._case.note(f"decided: {decision} by {made.who}: {reason}")
         return made
 
     def _decided_by_table(self, verdict: Verdict) -> Decision:
@@ -411,7 +414,7 @@ class SuspiciousUserActivity:
         question, hold = self._record.question, self._hold_point
         if hold is None or question is None or not hold.stands:
             made = self._record.decision
-            told = f"{made.decision} by {made.analyst or made.by}" if made else f"the case is {self._record.stage}"
+            told = f"{made.decision} by {made.who}" if made else f"the case is {self._record.stage}"
             raise AnswerRefused(f"no question stands: {told}")
         if answer.question and answer.question.casefold() != question.id.casefold():
             raise AnswerRefused(f"question {answer.question} was withdrawn or answered; {question.id} stands")

@@ -1,0 +1,167 @@
+"""The whole lab in one event loop: every stand-in under one throwaway authority, and settings that point at them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from incident.policy import OnUnanswered
+from lab.certificates import make_certificates
+from lab.directory import DirectoryLab
+from lab.falcon import FalconLab
+from lab.mailbox import MailboxLab
+from lab.securonix import SecuronixLab
+from lab.servicenow import ServiceNowLab
+from lab.serving import Served
+
+TENANT = "acme"
+MEDIUM_AT, HIGH_AT = 30.0, 70.0
+"""The risk thresholds that the lab's settings name."""
+
+SENDER = "holdpoint@acme.example"
+MAIL_USER = "holdpoint-relay"
+MAIL_PASSWORD = "lab-mail-password"
+
+
+@dataclass(frozen=True)
+class LabTier:
+    """A tier of the lab's settings: who gets the mail, who may answer."""
+
+    name: str
+    recipient: str
+    analyst: str
+
+
+TIERS = (
+    LabTier("analyst", "soc@acme.example", "ana.lopez@acme.example"),
+    LabTier("on-call", "oncall@acme.example", "omar.haddad@acme.example"),
+    LabTier("soc-lead", "soc-lead@acme.example", "lena.fischer@acme.example"),
+)
+ANALYST = TIERS[0].analyst
+
+
+class Environment:
+    """Stand-ins for every system that Holdpoint talks to, over TLS on loopback. An asynchronous context manager.
+
+    ``folder`` takes the certificates, the secrets and the settings files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.certificates = make_certificates(folder / "certificates")
+        self.siem = SecuronixLab(tenant=TENANT)
+        self.directory = DirectoryLab(self.certificates)
+        self.falcon = FalconLab()
+        self.tickets = ServiceNowLab()
+        self.mailbox = MailboxLab(self.certificates, username=MAIL_USER, password=MAIL_PASSWORD)
+        self._web = {
+            name: Served(app, certificate=self.certificates.cert_file, key=self.certificates.key_file)
+            for name, app in (
+                ("siem", self.siem.app),
+                ("falcon", self.falcon.app),
+                ("tickets", self.tickets.app),
+            )
+        }
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            for server in self._web.values():
+                await opening.enter_async_context(server)
+            await opening.enter_async_context(self.mailbox)
+            self.directory.start()
+            opening.push_async_callback(asyncio.to_thread, self.directory.stop)
+            self._open = opening.pop_all()
+        self._write_secrets()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    @property
+    def secrets(self) -> Path:
+        """The directory with one secret a file, as Docker and Kubernetes mount them."""
+        return self.folder / "secrets"
+
+    def write_settings(
+        self,
+        name: str,
+        *,
+        wait: str,
+        on_unanswered: OnUnanswered,
+        enrich_within: str = "14s",
+        recheck_every: str = "1h",
+    ) -> Path:
+        """Write a settings file under that name; returns where. Each tier waits for ``wait``; lengths are ``30s``."""
+        path = self.folder / name
+        policy = (
+            f'[policy]\nmedium_at = {MEDIUM_AT}\nhigh_at = {HIGH_AT}\nrecheck_every = "{recheck_every}"\n'
+            f'enrich_within = "{enrich_within}"\non_unanswered = "{on_unanswered}"\n'
+        )
+        tiers = [
+            f'[[tiers]]\nname = "{tier.name}"\nrecipients = ["{tier.recipient}"]\nanalysts = ["{tier.analyst}"]\n'
+            for tier in TIERS
+        ]
+        sections = [self._systems(), policy, *(f'{tier}wait = "{wait}"\n' for tier in tiers)]
+        path.write_text("\n".join(sections), encoding="utf-8")
+        return path
+
+    def variables(self, settings: Path) -> dict[str, str]:
+        """The environment variables that make a process use the lab."""
+        return {"HOLDPOINT_CONFIG": str(settings), "HOLDPOINT_SECRETS_DIR": str(self.secrets)}
+
+    def _systems(self) -> str:
+        ca = f'ca_file = "{self.certificates.ca_file}"'
+        return f"""# The lab's settings, made anew at each start. holdpoint.example.toml explains every key.
+[securonix]
+url = "{self._web["siem"].url}/Snypr"
+username = "{self.siem.username}"
+tenant = "{TENANT}"
+{ca}
+
+[directory]
+servers = ["{self.directory.url}"]
+bind_user = "{self.directory.bind_user}"
+base_dn = "{self.directory.base_dn}"
+{ca}
+
+[endpoint]
+provider = "crowdstrike"
+[endpoint.crowdstrike]
+base_url = "{self._web["falcon"].url}"
+client_id = "{self.falcon.client_id}"
+{ca}
+
+[ticketing]
+provider = "servicenow"
+[ticketing.servicenow]
+url = "{self._web["tickets"].url}"
+username = "{self.tickets.username}"
+{ca}
+
+[mail]
+host = "127.0.0.1"
+port = {self.mailbox.port}
+starttls = true
+username = "{MAIL_USER}"
+sender = "{SENDER}"
+{ca}
+"""
+
+    def _write_secrets(self) -> None:
+        secrets: Mapping[str, str] = {
+            "securonix__password": self.siem.password,
+            "directory__password": self.directory.password,
+            "endpoint__crowdstrike__client_secret": self.falcon.client_secret,
+            "ticketing__servicenow__password": self.tickets.password,
+            "mail__password": MAIL_PASSWORD,
+        }
+        self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, value in secrets.items():
+            path = self.secrets / name
+            path.touch(mode=0o600)
+            path.write_text(value, encoding="utf-8")

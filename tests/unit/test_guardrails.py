@@ -1,0 +1,195 @@
+"""Whoever is privileged or protected is never contained without a person, by whatever name the settings call them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from incident.evidence import Group, Host
+from incident.guardrails import evaluate_account, evaluate_host
+from incident.policy import GuardrailPolicy, Mode
+from tests.unit.builders import DOMAIN, HOSTILE, device, person
+
+HOST = Host(name="ws-042.corp.example.com", ip="10.20.30.40")
+PRIVILEGED_RIDS = [512, 516, 517, 518, 519, 520, 521, 526, 527]
+BUILTIN = ["S-1-5-32-544", "S-1-5-32-548", "S-1-5-32-549", "S-1-5-32-550", "S-1-5-32-551", "S-1-5-32-552"]
+
+
+def asks_about_account(policy: GuardrailPolicy | None = None, **changed: Any) -> bool:
+    ruling = evaluate_account(person(**changed), policy or GuardrailPolicy())
+    assert ruling.reason
+    return ruling.asks
+
+
+def asks_about_host(policy: GuardrailPolicy | None = None, host: Host = HOST, **changed: Any) -> bool:
+    ruling = evaluate_host(host, device(**changed) if changed else None, policy or GuardrailPolicy())
+    assert ruling.reason
+    return ruling.asks
+
+
+def test_an_ordinary_employee_on_an_ordinary_workstation_is_contained() -> None:
+    assert not asks_about_account()
+    assert not asks_about_host(kind="Workstation")
+    assert not asks_about_host()
+
+
+@pytest.mark.parametrize("rid", [500, 501, 502])
+def test_built_in_accounts(rid: int) -> None:
+    assert asks_about_account(sid=f"{DOMAIN}-{rid}", account="renamed")
+
+
+@pytest.mark.parametrize("sid", [f"{DOMAIN}-1500", f"{DOMAIN}-5000", "S-1-5-500", "S-1-5-21", "S-1-5-21-500x", ""])
+def test_other_accounts_are_none_of_them(sid: str) -> None:
+    assert not asks_about_account(sid=sid)
+
+
+@pytest.mark.parametrize("name", ["Administrator", "GUEST", "krbtgt"])
+def test_built_in_accounts_are_known_by_name_where_the_directory_shows_no_sid(name: str) -> None:
+    assert asks_about_account(account=name, sid=None)
+    assert not asks_about_account(account=name, sid=f"{DOMAIN}-1104")
+
+
+@pytest.mark.parametrize("sid", [f"{DOMAIN}-{rid}" for rid in PRIVILEGED_RIDS] + BUILTIN)
+def test_privileged_groups_are_known_by_sid_in_any_language(sid: str) -> None:
+    groups = (Group(name="Domain Users", sid=f"{DOMAIN}-513"), Group(name="Dom\u00e4nen-Admins", sid=sid))
+    assert asks_about_account(groups=groups)
+    assert asks_about_account(groups=groups[::-1])
+
+
+@pytest.mark.parametrize("name", ["Domain Admins", "ENTERPRISE ADMINS", "administrators", "Backup Operators"])
+def test_privileged_groups_are_known_by_name_where_there_is_no_sid(name: str) -> None:
+    assert asks_about_account(groups=(Group(name=name),))
+    assert not asks_about_account(groups=(Group(name=name, sid=f"{DOMAIN}-9000"),))
+
+
+@given(
+    st.lists(st.builds(Group, name=HOSTILE, sid=st.none() | st.integers(1000, 9999).map(lambda n: f"{DOMAIN}-{n}"))),
+    st.sampled_from([f"{DOMAIN}-{rid}" for rid in PRIVILEGED_RIDS] + BUILTIN),
+    HOSTILE,
+    st.data(),
+)
+def test_nobody_in_a_privileged_group_is_ever_allowed(
+    groups: list[Group], sid: str, name: str, data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(groups)))
+    member = (*groups[:place], Group(name=name, sid=sid), *groups[place:])
+    policy = data.draw(st.sampled_from([GuardrailPolicy(mode=mode) for mode in Mode]))
+    assert asks_about_account(policy, groups=member)
+
+
+@given(HOSTILE.filter(bool))
+def test_no_service_account_is_ever_allowed(why: str) -> None:
+    assert asks_about_account(service_account=why)
+
+
+def test_a_service_account_says_why() -> None:
+    ruling = evaluate_account(person(service_account="has the service principal name 'HTTP/x'"), GuardrailPolicy())
+    assert "HTTP/x" in ruling.reason
+    assert "jdoe" in ruling.reason
+
+
+@pytest.mark.parametrize(
+    ("pattern", "asked"),
+    [
+        ("jdoe", True),
+        ("JDOE", True),
+        ("j*", True),
+        ("?doe", True),
+        ("CORP\\jdoe", True),
+        ("jane.doe@corp.example.com", True),
+        ("Jane.Doe@example.com", True),
+        ("*@example.com", True),
+        ("*", True),
+        ("doe", False),
+        ("jdo", False),
+        ("j[d]oe", False),
+        ("jdoe2", False),
+    ],
+)
+def test_protected_accounts_by_any_of_their_names(pattern: str, asked: bool) -> None:
+    assert asks_about_account(GuardrailPolicy(protected_accounts=("other", pattern))) is asked
+
+
+@pytest.mark.parametrize(
+    ("pattern", "asked"),
+    [
+        ("Board [EU]", True),
+        ("board [eu]", True),
+        ("Board*", True),
+        ("CORP\\Board [EU]", True),
+        (f"{DOMAIN}-2000", True),
+        (f"{DOMAIN.lower()}-2000", True),
+        ("Board", False),
+        ("Board E", False),
+        (f"{DOMAIN}-200", False),
+    ],
+)
+def test_protected_groups_by_name_or_sid(pattern: str, asked: bool) -> None:
+    groups = (Group(name="Domain Users"), Group(name="Board [EU]", sid=f"{DOMAIN}-2000"))
+    assert asks_about_account(GuardrailPolicy(protected_groups=("other", pattern)), groups=groups) is asked
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "asked"),
+    [
+        ("ws-042", "ws-042", True),
+        ("WS-042", "ws-042", True),
+        ("ws-042", "WS-*", True),
+        ("ws-042.corp.example.com", "ws-042", True),
+        ("ws-042.corp.example.com", "ws-04?", True),
+        ("ws-042.corp.example.com", "ws-042.corp.example.com", True),
+        ("ws-042.corp.example.com", "*.corp.example.com", True),
+        ("ws-042", "ws-042.corp.example.com", True),
+        ("ws-042", "10.20.30.40", True),
+        ("ws-042", "10.20.30.*", True),
+        ("ws-042", "ws-04", False),
+        ("ws-042", "ws-04.corp.example.com", False),
+        ("ws-042", "*.dmz.example.com", False),
+        ("ws-042.corp.example.com", "ws-042.dmz.example.com", False),
+        ("ws-042", "10.20.30.4", False),
+        ("ws-042", "ws-[0]42", False),
+    ],
+)
+def test_protected_hosts_by_name_or_address_with_or_without_domain(name: str, pattern: str, asked: bool) -> None:
+    policy = GuardrailPolicy(protected_hosts=("other", pattern))
+    assert asks_about_host(policy, Host(name=name, ip="10.20.30.40")) is asked
+
+
+def test_protected_hosts_by_the_name_that_the_agent_has() -> None:
+    policy = GuardrailPolicy(protected_hosts=("web01",))
+    assert asks_about_host(policy, hostname="WEB01.corp.example.com")
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("Domain Controller", True),
+        ("domain controller", True),
+        ("Server", True),
+        ("SERVER", True),
+        ("Workstation", False),
+        ("Mobile", False),
+        (None, False),
+    ],
+)
+def test_servers_are_protected(kind: str | None, asked: bool) -> None:
+    assert asks_about_host(kind=kind) is asked
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_only_act_contains_without_a_person(mode: Mode) -> None:
+    policy = GuardrailPolicy(mode=mode)
+    asked = mode is not Mode.ACT
+    assert asks_about_account(policy) is asked
+    assert asks_about_host(policy) is asked
+    assert (f"guardrails.mode is {mode}" in evaluate_account(person(), policy).reason) is asked
+
+
+@given(HOSTILE.filter(bool), st.sampled_from(["accounts", "groups", "hosts"]))
+def test_a_pattern_of_any_text_can_be_held_against_any_name(text: str, what: str) -> None:
+    policy = GuardrailPolicy(**{f"protected_{what}": (text,)})
+    assert asks_about_account(policy, account=text, groups=(Group(name=text, sid=text),)) or what == "hosts"
+    assert asks_about_host(policy, Host(name=text, ip=text)) or what != "hosts"
