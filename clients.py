@@ -17,7 +17,7 @@ SOURCES = {
     "directory": "Active Directory",
     "crowdstrike": "CrowdStrike Falcon",
     "servicenow": "ServiceNow",
-    "mail": "SMTP",
+    "mail": "mail",
 }
 """What people call each of them."""
 

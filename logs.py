@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any, TextIO
 
 from temporalio import activity, workflow
+from temporalio.exceptions import ApplicationError
 
 from incident.text import plain
 
@@ -30,6 +31,7 @@ def set_up(stream: TextIO | None = None) -> Callable[[], None]:
     """Log to ``stream`` (standard error) from INFO up; returns what writes the rest out and stops."""
     stream = sys.stderr if stream is None else stream
     handler = QueueHandler(SimpleQueue())
+    handler.addFilter(_in_words)
     handler.setFormatter(PlainLines() if stream.isatty() else JsonLines())
     writer = QueueListener(handler.queue, logging.StreamHandler(stream))
     root = logging.getLogger()
@@ -51,6 +53,15 @@ def set_up(stream: TextIO | None = None) -> Callable[[], None]:
         writer.stop()
 
     return stop
+
+
+def _in_words(record: logging.LogRecord) -> bool:
+    """A vendor's failure that was foreseen is told in words: a traceback of ours each attempt says nothing more."""
+    failure = record.exc_info[1] if record.exc_info else None
+    if isinstance(failure, ApplicationError) and failure.type:
+        record.msg, record.args = "%s: %s: %s", (record.getMessage(), failure.type, failure.message)
+        record.exc_info = None
+    return True
 
 
 def _belongs_to(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:

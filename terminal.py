@@ -27,13 +27,18 @@ _UNBOUNDED = 10_000
 def say(text: str) -> None:
     """A line (or several) on standard output."""
     for line in text.splitlines():
-        _out.print(Text(plain(line, limit=4000)), soft_wrap=True)
+        _out.print(_text(line), soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """A line (or several) on standard error."""
     for line in text.splitlines():
-        _err.print(Text(plain(line, limit=4000)), soft_wrap=True)
+        _err.print(_text(line), soft_wrap=True)
+
+
+def _text(line: str) -> Text:
+    indented = len(line) - len(line.lstrip(" "))
+    return Text(" " * indented + plain(line, limit=4000))
 
 
 def print_json(value: Any) -> None:

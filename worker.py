@@ -31,6 +31,9 @@ DRAIN = timedelta(seconds=30)
 MAX_ACTIVITIES = 32
 """Steps at once, and as many threads: a blocking LDAP step never waits for a thread while its clock runs."""
 
+STICKY = timedelta(seconds=5)
+"""How long a task waits for the worker that has its case in memory: no longer does a crash delay an answer."""
+
 WORKFLOWS = (SuspiciousUserActivity,)
 
 log = logging.getLogger("holdpoint.worker")
@@ -74,6 +77,7 @@ def build_worker(client: Client, settings: Settings, clients: Clients, executor:
         max_concurrent_activities=MAX_ACTIVITIES,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        sticky_queue_schedule_to_start_timeout=STICKY,
         graceful_shutdown_timeout=DRAIN,
     )
 

@@ -14,7 +14,7 @@ from incident.question import AnswerOption, FactLine, MailContext
 from incident.record import ActionRecord, CaseRecord, Question
 from incident.requests import ActionState
 from incident.text import markdown, plain
-from incident.triage import ActionName
+from incident.triage import ActionName, RiskLevel
 
 _ON_UNANSWERED = {
     OnUnanswered.HOLD: "a ticket is opened and the last tier is asked again until somebody answers",
@@ -258,6 +258,17 @@ def _markdown_question(record: CaseRecord, policy: CasePolicy, question: Questio
             "",
         ]
     return lines[:-1]
+
+
+def why_asked(record: CaseRecord) -> str:
+    """Why a person has to decide: what is not known, or that nothing corroborates."""
+    if record.user.value is None:
+        return f"The user is not known, and so neither is the risk: {record.user.reason}."
+    if record.risk_level in (None, RiskLevel.UNKNOWN):
+        return f"The user's risk is not known: {record.risk.reason}."
+    if not record.corroboration.known:
+        return f"Risk is {record.risk_level}, and further alerts are not known: {record.corroboration.reason}."
+    return f"Risk is {record.risk_level}, and nothing else is known about the host or the user."
 
 
 def decision_line(record: CaseRecord) -> str:

@@ -24,6 +24,7 @@ from integrations.ldap_names import (
     groups_of_filter,
     guid_text,
     leaf_name,
+    member_filter,
     same_name,
     sid_filter,
     sid_in_domain,
@@ -173,32 +174,40 @@ def _primary_group(session: LdapSession, sid: bytes, base_dn: str) -> Row | None
 
 def _nested(session: LdapSession, member: Row, base_dn: str) -> Sequence[Row]:
     """The groups of ``member`` at any depth: by the server's own rule, else step by step."""
-    direct = member.texts("memberOf")
     try:
         groups = session.search(base_dn, groups_of_filter(member.dn), _GROUP_ATTRIBUTES)
     except Unreachable:
         raise
     except IntegrationError:
-        groups = []
-    return groups if groups or not direct else _walk(session, direct)
+        return _walk(session, member, base_dn)
+    return groups if groups or not member.texts("memberOf") else _walk(session, member, base_dn)
 
 
-def _walk(session: LdapSession, direct: Sequence[str]) -> list[Row]:
+def _walk(session: LdapSession, member: Row, base_dn: str) -> list[Row]:
     found: dict[str, Row] = {}
-    waiting, seen = list(direct), {dn.casefold() for dn in direct}
+    waiting = _direct_groups(session, member, base_dn)
     while waiting:
-        if len(seen) > MOST_GROUPS:
+        group = waiting.pop(0)
+        if group.dn.casefold() in found:
+            continue
+        if len(found) >= MOST_GROUPS:
             raise Rejected(f"{session.url}: more than {MOST_GROUPS} groups: not all of them can be looked at")
-        dn = waiting.pop(0)
-        try:
-            group = session.read(dn, (*_GROUP_ATTRIBUTES, "memberOf"))
-        except _UNREADABLE:
-            group = Row(dn, {})
-        found[dn.casefold()] = group
-        further = [above for above in group.texts("memberOf") if above.casefold() not in seen]
-        waiting += further
-        seen |= {above.casefold() for above in further}
+        found[group.dn.casefold()] = group
+        waiting += _direct_groups(session, group, base_dn)
     return list(found.values())
+
+
+def _direct_groups(session: LdapSession, member: Row, base_dn: str) -> list[Row]:
+    """By both ends of the link: a server that does not know the rule may not keep the back link either."""
+    attributes = (*_GROUP_ATTRIBUTES, "memberOf")
+    groups = {group.dn.casefold(): group for group in session.search(base_dn, member_filter(member.dn), attributes)}
+    for dn in member.texts("memberOf"):
+        if dn.casefold() not in groups:
+            try:
+                groups[dn.casefold()] = session.read(dn, attributes)
+            except _UNREADABLE:
+                groups[dn.casefold()] = Row(dn, {})
+    return list(groups.values())
 
 
 def _managers(session: LdapSession, row: Row) -> tuple[Identity, ...]:

@@ -85,6 +85,11 @@ def groups_of_filter(dn: str) -> str:
     return f"(member:{IN_CHAIN}:={escaped(dn)})"
 
 
+def member_filter(dn: str) -> str:
+    """Groups that name ``dn`` as a member themselves."""
+    return f"(member={escaped(dn)})"
+
+
 def sid_filter(sid: bytes) -> str:
     """The object with that SID, given in the form (binary or text) in which the server itself gives SIDs."""
     return f"(objectSid={escaped(sid)})"

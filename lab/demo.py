@@ -27,7 +27,7 @@ from lab.checks import State, differences, touched, written_more_than_once
 from lab.report import CaseRun, DemoReport, print_table, write_report
 from lab.scenarios import DECLARED_DEFAULT, SCENARIOS, Cast, Reply, Scenario, Way, expected, named
 from lab.servers import ROOT, LabFailed
-from lab.stage import RUN_DIRECTORY, Stage, stage
+from lab.stage import RUN_DIRECTORY, InUse, Stage, stage
 
 REPORT = ROOT / "demo-report.json"
 SHORT_WAIT = "10s"
@@ -96,10 +96,8 @@ class Demo:
         try:
             await mailbox.wait_for(lambda mail: run.case_id in mail.text, PAUSES_WITHIN)
             run.state = await self._until(run, lambda state: bool(state["question"] and state["question"]["asked"]))
-        except TimeoutError:
-            run.state = await self._stage.status(run.case_id, run.run_id)
-            told = f"{run.state['stage']}, risk {run.state['risk']}, outcome {run.state['outcome']}"
-            run.differences.append(f"did not ask within {PAUSES_WITHIN:.0f} s: it is {told}")
+        except (TimeoutError, RPCError) as error:
+            await self._stuck(run, f"did not ask within {PAUSES_WITHIN:.0f} s", error)
             return
         run.differences += touched(self._stage.environment, run.scenario, run.state)
         self._stage.say(f"paused  {run.scenario.name}: {plain(run.state['question']['why'], limit=120)}")
@@ -114,14 +112,13 @@ class Demo:
 
     async def _close(self, run: CaseRun) -> None:
         """Wait until a case has closed; one that does not is a difference."""
-        if run.seconds is not None:
+        if run.seconds is not None or run.stuck:
             return
         handle = self._stage.handle(run.case_id, run.run_id)
         try:
             run.state = await asyncio.wait_for(handle.result(), CLOSES_WITHIN)
-        except TimeoutError:
-            run.state = await self._stage.status(run.case_id, run.run_id)
-            run.differences.append(f"did not close within {CLOSES_WITHIN:.0f} s")
+        except (TimeoutError, RPCError) as error:
+            await self._stuck(run, f"did not close within {CLOSES_WITHIN:.0f} s", error)
             return
         except WorkflowFailureError as error:
             run.differences.append(f"its workflow failed: {error.cause}")
@@ -129,6 +126,16 @@ class Demo:
         described = await handle.describe()
         if described.close_time:
             run.seconds = round((described.close_time - described.start_time).total_seconds(), 2)
+
+    async def _stuck(self, run: CaseRun, what: str, error: Exception) -> None:
+        """A case that does not come on is a difference, told with where it is; the other cases go on."""
+        try:
+            run.state = await self._stage.status(run.case_id, run.run_id)
+            told = f"{run.state['stage']}, risk {run.state['risk'].get('value')}, outcome {run.state['outcome']}"
+        except RPCError as refused:
+            told = f"no answer to a query: {refused.message}"
+        run.stuck = True
+        run.differences.append(f"{what} ({told}{f'; {error}' if str(error) else ''})")
 
     # An alert that comes twice.
 
@@ -176,7 +183,11 @@ class Demo:
             await self._escalates(run)
 
     async def _still_there(self, run: CaseRun, before: dict[str, Any]) -> None:
-        state = await self._stage.status(run.case_id, run.run_id)
+        try:
+            state = await self._stage.status(run.case_id, run.run_id)
+        except RPCError as error:
+            await self._stuck(run, "does not answer after the outage", error)
+            return
         kept = state["question"] or {}
         if (kept.get("id"), kept.get("due_at")) != (before.get("id"), before.get("due_at")):
             run.differences.append(f"after the outage its question is {kept}, not {before}")
@@ -194,7 +205,7 @@ class Demo:
         first = (run.state["question"] or {}).get("tier")
         try:
             state = await self._until(run, lambda state: (state["question"] or {}).get("tier") != first)
-        except TimeoutError:
+        except (TimeoutError, RPCError):
             run.differences.append("its timer did not fire after the outage")
             return
         tier = (state["question"] or {}).get("tier", "nobody")
@@ -281,6 +292,9 @@ async def demo(console: Console, folder: Path = RUN_DIRECTORY, report_file: Path
             on.say(f"Temporal {on.temporal.address}; its Web UI, while this runs: {on.temporal.web_ui}")
             await prepare(on)
             await Demo(on, report).play()
+    except InUse as error:
+        console.print(Text(str(error), style="bold red"), soft_wrap=True)
+        return 1
     except (LabFailed, RPCError, TimeoutError) as error:
         report.differences.append(f"the demo could not go on: {error or type(error).__name__}")
     report.seconds = time.monotonic() - began
@@ -297,7 +311,7 @@ async def demo(console: Console, folder: Path = RUN_DIRECTORY, report_file: Path
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run until it ends, or until SIGINT, SIGTERM or SIGHUP cancels it; everything that was started is ended either way."""
+    """Run until it ends or a signal cancels it; everything that was started is ended either way."""
 
     async def watched() -> int:
         task = asyncio.create_task(work)

@@ -18,12 +18,16 @@ from lab.scenarios import Scenario, expected
 
 @dataclass
 class CaseRun:
-    """One scenario's case in a demo, as far as it has come. ``seconds`` is from its start to its close."""
+    """One scenario's case in a demo, as far as it has come. ``seconds`` is from its start to its close.
+
+    ``stuck`` is a case that did not come on, and is not waited for again.
+    """
 
     scenario: Scenario
     run_id: str
     state: State = field(default_factory=dict)
     seconds: float | None = None
+    stuck: bool = False
     differences: list[str] = field(default_factory=list)
 
     @property
@@ -101,7 +105,8 @@ def print_table(report: DemoReport, console: Console) -> None:
     table.add_column("seconds", justify="right")
     table.add_column("")
     for case in report.cases:
-        mark = "[bold red]DIFFERS[/]" if case.differences else "[green]ok[/]"
+        as_wanted = "[green]ok[/]" if case.seconds is not None else "unfinished"
+        mark = "[bold red]DIFFERS[/]" if case.differences else as_wanted
         row = f"{case.scenario.risk} / {case.scenario.corroborated}"
         seconds = "-" if case.seconds is None else f"{case.seconds:.1f}"
         cells = (case.scenario.name, row, *_cells(case.state), seconds)

@@ -38,6 +38,10 @@ _FOLDERS_MADE_HERE = ("alerts", "certificates", "logs", "mail", "secrets")
 _FILES_MADE_HERE = ("temporal.sqlite*", "env", "*.toml", "processes.json")
 
 
+class InUse(LabFailed):
+    """Another demo has the run directory, and its report."""
+
+
 @dataclass
 class Stage:
     """What the acts of a demo use. ``variables`` is the environment of every child process."""
@@ -109,13 +113,13 @@ def _last_lines(text: str) -> str:
 
 @contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
-    """Hold the run directory for ourselves. Raises LabFailed when another demo runs in it."""
+    """Hold the run directory for ourselves. Raises InUse when another demo runs in it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise LabFailed(f"another demo runs in {folder}; end it first") from None
+            raise InUse(f"another demo runs in {folder}; end it first") from None
         yield
 
 

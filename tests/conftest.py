@@ -21,7 +21,7 @@ _SKIP_TIME = [
 ]
 # A case that waits for long has to begin its history anew; here it has to already after a day or so of waiting.
 _SHORT_HISTORIES = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=300"]
-_FAST = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=2000"]
+FAST = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=2000"]
 
 
 def temporal_cli() -> str:
@@ -38,7 +38,7 @@ async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=temporal_cli(),
         search_attributes=search_attributes.ALL,
         data_converter=pydantic_data_converter,
-        dev_server_extra_args=_FAST,
+        dev_server_extra_args=FAST,
         dev_server_log_level="error",
     ) as env:
         yield env
@@ -51,7 +51,7 @@ async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=temporal_cli(),
         search_attributes=search_attributes.ALL,
         data_converter=pydantic_data_converter,
-        dev_server_extra_args=[*_SKIP_TIME, *_FAST, *_SHORT_HISTORIES],
+        dev_server_extra_args=[*_SKIP_TIME, *FAST, *_SHORT_HISTORIES],
         dev_server_log_level="error",
     ) as env:
         yield env

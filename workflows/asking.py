@@ -66,8 +66,10 @@ class Asking:
     async def tell(self, tier: Tier, kind: MailKind) -> None:
         """Mail the standing question to the tier, and record what became of the mail."""
         question = self._case.record.question
-        if question is not None and tier.recipients:
-            await self._mail(tier, kind, f"{question.id}-{tier.name}", question)
+        recipients = tuple(mail for mail in tier.recipients if not self.electorate().excludes(mail))
+        if question is not None and recipients:
+            asked = tier.model_copy(update={"recipients": recipients})
+            await self._mail(asked, kind, f"{question.id}-{tier.name}", question)
 
     async def exhausted(self) -> None:
         """Everybody was asked and the question stays: the ticket says so."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import BaseModel, ConfigDict, model_validator
 
-    from incident.alert import Alert
+    from incident.alert import Alert, AlertRefused, parse_alert
     from incident.policy import CasePolicy
     from incident.record import CaseRecord, Stage
     from incident.telling import details
@@ -32,10 +33,15 @@ class CaseInput(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _bare_alert(cls, value: object) -> object:
-        if isinstance(value, dict) and "alert" not in value and "destination_ip" in value:
-            return {"alert": value}
-        return value
+    def _alert_first(cls, value: object) -> object:
+        """What is no alert fails the case at once: a task that fails for ever would keep its host's next alerts."""
+        given = value if isinstance(value, dict) and "alert" in value else {"alert": value}
+        if isinstance(given["alert"], Alert):
+            return given
+        try:
+            return {**given, "alert": parse_alert(given["alert"])}
+        except AlertRefused as refusal:
+            raise ApplicationError(str(refusal), type="AlertRefused", non_retryable=True) from None
 
 
 class Case:
@@ -87,6 +93,7 @@ class Case:
     def note(self, text: str) -> None:
         """Add a line to the timeline."""
         self.record.note(self.now, text)
+        self._log()
 
     def publish(self) -> None:
         """Bring search attributes, current details and the worker's log to the record's state."""
@@ -94,6 +101,10 @@ class Case:
         if changes:
             workflow.upsert_search_attributes(changes)
         workflow.set_current_details(details(self.record, self._policy))
+        self._log()
+
+    def _log(self) -> None:
+        """Bring the worker's log to the timeline's end; what the record noted by itself is in it too."""
         fresh = self._noted() - self._logged
         self._logged += fresh
         for event in self.record.events[-fresh:] if fresh else ():

@@ -12,23 +12,22 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from incident.alert import AlertRefused, parse_alert
+    from incident.alert import Alert, AlertRefused, parse_alert
     from incident.decision import Answer, AnswerRefused, DecisionName, read_answer
     from incident.evidence import Fact
     from incident.policy import OnUnanswered
-    from incident.record import DecidedBy, Decision, Outcome, Stage
+    from incident.record import Decision, Outcome, Stage
     from incident.requests import ActionState, CommentIncident, EarlierCase, SnapshotPolicy
-    from incident.telling import action_line, timeline
+    from incident.telling import action_line, timeline, why_asked
     from incident.triage import CONTAIN, ActionName, RiskLevel, Verdict, decide, raise_for_risk
     from workflows import policies, steps
     from workflows.asking import Asking
     from workflows.case import Case, CaseInput
     from workflows.containment import Containment
+    from workflows.decisions import Decisions
     from workflows.enrichment import Enrichment
     from workflows.hold_point import Ending, HoldPoint
     from workflows.ticket import CaseTicket
-
-_CLOSE = "close"
 
 
 @workflow.defn(name="SuspiciousUserActivity")
@@ -43,9 +42,11 @@ class SuspiciousUserActivity:
         self._ticket = CaseTicket(self._case)
         self._asking = Asking(self._case, self._ticket)
         self._containment = Containment(self._case)
+        self._decisions = Decisions(self._case)
         self._hold_point: HoldPoint | None = None
         self._answer: Answer | None = None
-        self._unseen_alerts = False
+        self._unseen: list[Alert] = []
+        self._errands: list[asyncio.Task[None]] = []
 
     @workflow.run
     async def run(self, given: CaseInput) -> dict[str, Any]:
@@ -55,6 +56,7 @@ class SuspiciousUserActivity:
         except asyncio.CancelledError:
             await self._say_what_stays()
             raise
+        await asyncio.gather(*self._errands)
         self._record.outcome = outcome
         self._case.measures.closed(outcome)
         self._case.note(f"case closed: {outcome}")
@@ -67,26 +69,33 @@ class SuspiciousUserActivity:
             request = SnapshotPolicy(case_id=self._record.case_id)
             self._case.adopt(await steps.snapshot_policy(request, policies.OWN_BUDGET))
         if given.resumed:
-            decision = await self._hold(CONTAIN, self._why_asked())
+            decision = await self._hold(CONTAIN, why_asked(self._record))
         elif await self._enrich():
             decision = await self._decide(await self._triage())
         else:
             return Outcome.DUPLICATE
         while not decision.actions:
             outcome = await self._untouched(decision)
-            if not self._unseen_alerts:
+            if not self._unseen:
                 return outcome
             self._case.note("an alert joined after the decision, so the case looks again before it closes")
             decision = await self._decide(await self._look())
         await self._containment.contain(decision, decision.actions)
-        if self._containment.begun:
-            await self._ticket.tell(self._what_was_done())
+        # Beside the rest: a ticket system that is down must not keep a person from being asked.
+        telling = asyncio.create_task(self._tell_ticket())
         if self._containment.protected:
             decision = await self._decide_about_protected()
+        await telling
         if not self._containment.begun:
             return await self._untouched(decision)
+        if self._unseen:
+            await self._ticket.tell(f"Joined since: {', '.join(alert.id for alert in self._unseen)}.")
         await self._tell_what_is_left()
         return self._containment.outcome()
+
+    async def _tell_ticket(self) -> None:
+        if self._containment.begun:
+            await self._ticket.tell(self._what_was_done())
 
     async def _untouched(self, decision: Decision) -> Outcome:
         """Nothing was done: a person said that it was right so, or nobody said anything."""
@@ -97,13 +106,16 @@ class SuspiciousUserActivity:
         return Outcome.FALSE_POSITIVE
 
     async def _enrich(self) -> bool:
-        """Learn host and user; false if this alert was answered by an earlier case already."""
+        """Learn host and user; false if there is nothing but an alert that an earlier case answered already."""
         self._case.enter(Stage.ENRICHING)
         looking = asyncio.create_task(self._enrichment.look_up())
         if await self._answered_before():
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
-            return False
+            if not self._unseen:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+                return False
+            self._record.alert = self._unseen[0]
+            self._case.note(f"the case is about alert {self._record.alert.id}, which joined meanwhile")
         await looking
         return True
 
@@ -125,9 +137,14 @@ class SuspiciousUserActivity:
 
     async def _look(self) -> Verdict:
         """Look again: what was unknown, the risk, and further alerts."""
-        self._unseen_alerts = False
+        self._unseen.clear()
         await self._enrichment.look_up()
-        return await self._assess()
+        verdict = await self._assess()
+        question = self._record.question
+        if question and not question.protected:
+            question.why = why_asked(self._record)
+            self._case.publish()
+        return verdict
 
     async def _assess(self) -> Verdict:
         record, policy = self._record, self._case.policy
@@ -156,10 +173,10 @@ class SuspiciousUserActivity:
         """Let the table decide, or stop at the hold point."""
         if verdict.holds:
             await self._enrichment.device_known()
-            return await self._hold(CONTAIN, self._why_asked())
+            return await self._hold(CONTAIN, why_asked(self._record))
         if ActionName.QUARANTINE_HOST in verdict.actions:
             await self._enrichment.device_known()
-        return self._decided_by_table(verdict)
+        return self._decisions.by_table(verdict)
 
     async def _hold(self, actions: tuple[ActionName, ...], why: str, *, protected: bool = False) -> Decision:
         """Ask, and wait until somebody answers, the world changes, or nobody is left to ask."""
@@ -183,12 +200,13 @@ class SuspiciousUserActivity:
         self._record.question = None
         self._case.publish()
         if ending is Ending.WITHDRAWN and verdict:
-            decision = self._decided_by_table(verdict)
-            await self._asking.withdraw(question, f"The question is withdrawn: {decision.reason}.")
+            decision = self._decisions.by_table(verdict)
+            told = self._asking.withdraw(question, f"The question is withdrawn: {decision.reason}.")
+            self._errands.append(asyncio.create_task(told))
         elif ending is Ending.ANSWERED and self._answer:
-            decision = self._decided_by(self._answer, question.id)
+            decision = self._decisions.by_analyst(self._answer, question)
         else:
-            decision = self._decided_by_default(question.id, protected=protected)
+            decision = self._decisions.by_default(question)
         if decision.actions and ActionName.QUARANTINE_HOST in decision.actions:
             await self._enrichment.refresh_device()
         return decision
@@ -213,7 +231,7 @@ class SuspiciousUserActivity:
         while True:
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(
-                    lambda: self._unseen_alerts,
+                    lambda: bool(self._unseen),
                     timeout=self._case.policy.recheck_every,
                     timeout_summary="Look again",
                 )
@@ -275,65 +293,6 @@ class SuspiciousUserActivity:
     def _what_was_done(self) -> str:
         return "; ".join(action_line(action) for action in self._record.actions) + "."
 
-    def _why_asked(self) -> str:
-        record = self._record
-        if record.user.value is None:
-            return f"The user is not known, and so neither is the risk: {record.user.reason}."
-        if record.risk_level is RiskLevel.UNKNOWN:
-            return f"The user's risk is not known: {record.risk.reason}."
-        if not record.corroboration.known:
-            return f"Risk is {record.risk_level}, and further alerts are not known: {record.corroboration.reason}."
-        return f"Risk is {record.risk_level}, and nothing else is known about the host or the user."
-
-    def _decided(
-        self,
-        decision: str,
-        by: DecidedBy,
-        reason: str,
-        actions: tuple[ActionName, ...],
-        *,
-        analyst: str | None = None,
-        question: str | None = None,
-    ) -> Decision:
-        made = Decision(
-            decision=decision,
-            by=by,
-            reason=reason,
-            actions=actions,
-            analyst=analyst,
-            question=question,
-            at=self._case.now,
-        )
-        self._record.decision = made
-        self._case.measures.decided(decision, by)
-        self._case.note(f"decided: {decision} by {made.who}: {reason}")
-        return made
-
-    def _decided_by_table(self, verdict: Verdict) -> Decision:
-        level = self._record.risk_level
-        reason = f"risk is {level}, and further alerts or events corroborate it"
-        return self._decided(DecisionName.CONTAIN, DecidedBy.TABLE, reason, verdict.actions)
-
-    def _decided_by(self, answer: Answer, question: str) -> Decision:
-        return self._decided(
-            answer.decision,
-            DecidedBy.ANALYST,
-            answer.reason,
-            answer.chosen,
-            analyst=answer.analyst,
-            question=question,
-        )
-
-    def _decided_by_default(self, question: str, *, protected: bool) -> Decision:
-        declared = self._case.policy.on_unanswered
-        actions: tuple[ActionName, ...] = ()
-        if declared is OnUnanswered.CONTAIN and not protected:
-            actions = CONTAIN
-        elif declared is OnUnanswered.DISABLE_ACCOUNT and not protected:
-            actions = (ActionName.DISABLE_ACCOUNT,)
-        decision = declared.value if actions else _CLOSE
-        return self._decided(decision, DecidedBy.DEFAULT, "nobody answered in time", actions, question=question)
-
     @workflow.signal(description="A further alert about the same host joins this case")
     def alert(self, *arguments: Any) -> None:
         """Take a further alert. One that is here already, or is none, changes nothing."""
@@ -345,7 +304,7 @@ class SuspiciousUserActivity:
         if joining.destination_ip != self._record.alert.destination_ip:
             self._case.note(f"alert {joining.id} is about {joining.destination_ip}: it needs a case of its own")
         elif self._record.join(joining, self._case.now):
-            self._unseen_alerts = True
+            self._unseen.append(joining)
             self._case.publish()
 
     @workflow.signal(description='An analyst answers: {"decision","analyst","reason","actions"?,"question"?}')

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import uuid
 from typing import Any
+
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
 
 from connection import TASK_QUEUE
 from lab.servers import Ran
 from tests.cli.desk import Desk
 from tests.workflows.world import ANALYST, alert
+from workflows.suspicious_user_activity import SuspiciousUserActivity
 
 CONTAIN = {"decision": "contain", "analyst": ANALYST, "reason": 'it\'s real: "seen" by $(me)'}
 
@@ -39,6 +46,31 @@ async def test_a_bare_alert_by_signal_with_start_and_again(desk: Desk) -> None:
     assert len(desk.world.mails) == 1
     told = await desk.client.get_workflow_handle(first.case_id).query("timeline")
     assert "it needs a case of its own" in told
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"id": "x", "destination_ip": "nope", "occurred_at": "z"}, "destination_ip: 'nope' is not an IP address; occ"),
+        ({"alert": {"id": "x", "destination_ip": "10.0.0.1"}}, "occurred_at: is missing"),
+        ({"alert": None}, "the alert is not a JSON object"),
+        (7, "the alert is not a JSON object"),
+    ],
+)
+async def test_a_faulty_alert_ends_its_case_and_keeps_no_id(desk: Desk, given: Any, told: str) -> None:
+    """On a worker as it is in production, where a failing task is tried for ever and its case would take all alerts."""
+    queue = f"plain-{uuid.uuid4()}"
+    async with Worker(desk.client, task_queue=queue, workflows=[SuspiciousUserActivity]):
+        ran = await desk.temporal(
+            *("workflow", "start", "--type", "SuspiciousUserActivity", "--task-queue", queue, "--workflow-id", queue),
+            *("--input", json.dumps(given)),
+        )
+        assert ran.code == 0
+        with pytest.raises(WorkflowFailureError) as failed:
+            async with asyncio.timeout(20):
+                await desk.client.get_workflow_handle(queue).result()
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert (failed.value.cause.type, failed.value.cause.message[: len(told)]) == ("AlertRefused", told)
 
 
 async def test_a_signal_answers(desk: Desk) -> None:

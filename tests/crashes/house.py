@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -19,19 +18,21 @@ from temporalio.service import RPCError
 
 from incident.policy import CasePolicy, OnUnanswered, Tier
 from lab.environment import ANALYST, HIGH_AT, MEDIUM_AT, TIERS, Environment
+from lab.mailbox import Received
 from lab.scenarios import Cast, Scenario
 from lab.servers import LabFailed, Ran, TemporalServer
 from starter import register_search_attributes, start_incident
 from tests import processes
 
+Case: TypeAlias = WorkflowHandle[Any, dict[str, Any]]
 CONTAIN = {"decision": "contain", "analyst": ANALYST, "reason": "seen it"}
 _SETTLED_WITHIN = 60.0
 _POLL = 0.05
 
 
-def steering(*waits: str | float, on_unanswered: OnUnanswered = OnUnanswered.CLOSE) -> CasePolicy:
+def steering(*waits: float, on_unanswered: OnUnanswered = OnUnanswered.CLOSE) -> CasePolicy:
     """A case's settings; ``waits`` are the tiers' in seconds, an hour where none is given."""
-    seconds = [*map(float, waits), *(3600.0 for _ in TIERS)]
+    seconds = [*waits, *(3600 for _ in TIERS)]
     return CasePolicy(
         medium_at=MEDIUM_AT,
         high_at=HIGH_AT,
@@ -49,12 +50,11 @@ def steering(*waits: str | float, on_unanswered: OnUnanswered = OnUnanswered.CLO
     )
 
 
-async def eventually(what: str, condition: Callable[[], bool]) -> None:
+async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for something that other processes bring about, and of which no event tells."""
     async with asyncio.timeout(_SETTLED_WITHIN):
         while not condition():
             await asyncio.sleep(_POLL)
-    assert condition(), what
 
 
 @dataclass
@@ -68,14 +68,19 @@ class House:
     client: Client
     env: dict[str, str]
 
-    async def start(self, scenario: Scenario, policy: CasePolicy | None = None) -> WorkflowHandle[Any, dict[str, Any]]:
+    async def start(self, scenario: Scenario, policy: CasePolicy | None = None) -> Case:
         """Start a scenario's case."""
         started = await start_incident(self.client, self.cast.alert(scenario), policy=policy or steering())
         return self.client.get_workflow_handle(started.case_id, run_id=started.run_id, result_type=dict[str, Any])
 
-    async def asked(self, scenario: Scenario, mails: int = 1) -> None:
-        """Wait until so many mails about the case went out."""
-        await eventually("mail", lambda: len(self.mails(scenario)) >= mails)
+    async def asked(self, scenario: Scenario) -> dict[str, Any]:
+        """Wait until the case has asked and knows it; returns its question."""
+        async with asyncio.timeout(_SETTLED_WITHIN):
+            while True:
+                state = await self.client.get_workflow_handle(scenario.case_id).query("status")
+                if state["question"] and state["question"]["asked"]:
+                    return dict(state["question"])
+                await asyncio.sleep(_POLL)
 
     async def starter(self, *arguments: str) -> Ran:
         """``python starter.py …``."""
@@ -90,13 +95,13 @@ class House:
         await self.server.start()
         await _answering(self.server)
 
-    def mails(self, scenario: Scenario) -> list[Any]:
+    def mails(self, scenario: Scenario) -> list[Received]:
         """The mails about a case, by its workflow id in the text."""
-        return [mail.message for mail in self.lab.mailbox.messages if f"{scenario.case_id}\n" in _unfolded(mail.text)]
+        return [mail for mail in self.lab.mailbox.messages if scenario.case_id in mail.text.split()]
 
-    def attempts(self, scenario: Scenario) -> tuple[int, int]:
-        """How often the containment of the host, and a change of the account, were asked for so far, in all."""
-        del scenario
+    @property
+    def attempts(self) -> tuple[int, int]:
+        """How often a host's containment and an account's change were asked for so far."""
         return self.lab.falcon.faults.count("devices-actions"), self.lab.directory.count("modify")
 
     def contained(self, scenario: Scenario) -> list[str]:
@@ -117,16 +122,12 @@ class House:
         assert len(rows) == 1
         assert every[rows[0]["correlation_id"]] == 1
         assert sum(final["reference"] in row["short_description"] for row in self.lab.tickets.rows()) == 1
-        ids = [str(mail["Message-ID"]) for mail in self.mails(scenario)]
+        ids = [str(mail.message["Message-ID"]) for mail in self.mails(scenario)]
         assert len(ids) == len(set(ids)) == mails
         assert len(self.contained(scenario)) <= 1
         for action in final["actions"]:
             assert action["state"] == "verified", action
             assert action["changed"], action
-
-
-def _unfolded(text: str) -> str:
-    return text.replace("\r\n", "\n")
 
 
 @asynccontextmanager
@@ -162,9 +163,3 @@ async def _answering(server: TemporalServer) -> Client:
             if time.monotonic() > deadline:
                 raise LabFailed(f"no answer at {server.address}: {error}") from None
             await asyncio.sleep(_POLL)
-
-
-def told(history: Any) -> list[dict[str, Any]]:
-    """A history's events as JSON."""
-    events: list[dict[str, Any]] = json.loads(history.to_json())["events"]
-    return events

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -31,10 +30,7 @@ async def test_what_a_killed_run_left_behind_is_ended(tmp_path: Path) -> None:
     ProcessList(tmp_path / "processes.json").keep(one)
     assert clear(tmp_path) == [one.pid]
     with pytest.raises(LabFailed, match=f"code -{int(signal.SIGKILL)}"):
-        async with asyncio.timeout(10):
-            while True:
-                one.check_alive()
-                await asyncio.sleep(0.01)
+        await one.until_ready("a line that it never writes")
     await one.stop()
 
 

@@ -38,7 +38,7 @@ SEVERITIES = st.sampled_from(["low", "medium", "high", "critical"])
 
 def fields(**changed: Any) -> dict[str, Any]:
     """The alert of the contract, as decoded JSON."""
-    whole = {
+    whole: dict[str, Any] = {
         "id": "SNX-200417",
         "rule": "Large data transfer from web server",
         "occurred_at": "2026-03-14T12:34:56Z",
@@ -86,7 +86,9 @@ def device(**changed: Any) -> Device:
 
 def tier(name: str, *analysts: str, **changed: Any) -> Tier:
     """A tier whose analysts are its recipients as well."""
-    return Tier(**{"name": name, "recipients": analysts, "analysts": analysts, "wait": timedelta(minutes=15), **changed})
+    return Tier(
+        **{"name": name, "recipients": analysts, "analysts": analysts, "wait": timedelta(minutes=15), **changed}
+    )
 
 
 def policy(**changed: Any) -> CasePolicy:

@@ -162,8 +162,8 @@ def test_times_become_utc(written: str, hour: int) -> None:
 
 @given(
     st.datetimes(
-        min_value=datetime(1971, 1, 1),
-        max_value=datetime(2199, 12, 30),
+        min_value=datetime.fromisoformat("1971-01-01"),
+        max_value=datetime.fromisoformat("2199-12-30"),
         timezones=st.integers(-12 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m))),
     )
 )
@@ -265,7 +265,9 @@ def test_event_ids_are_a_list(value: object) -> None:
     assert fault(event_ids=value).startswith("event_ids: ")
 
 
-@pytest.mark.parametrize(("value", "count"), [(0, 0), ("734003200", 734003200), (7e8, 700000000), (2**63 - 1, 2**63 - 1)])
+@pytest.mark.parametrize(
+    ("value", "count"), [(0, 0), ("734003200", 734003200), (7e8, 700000000), (2**63 - 1, 2**63 - 1)]
+)
 def test_bytes_are_counted(value: object, count: int) -> None:
     assert read(bytes_transferred=value).bytes_transferred == count
 
@@ -275,7 +277,9 @@ def test_what_counts_no_bytes_is_refused(value: object) -> None:
     assert fault(bytes_transferred=value).startswith("bytes_transferred: ")
 
 
-@pytest.mark.parametrize("source", ["", "{", "null", "[]", '"x"', "5", b"\xff\xfe", b"\x00", "nonsense", None, 5, [MINIMAL]])
+@pytest.mark.parametrize(
+    "source", ["", "{", "null", "[]", '"x"', "5", b"\xff\xfe", b"\x00", "nonsense", None, 5, [MINIMAL]]
+)
 def test_what_is_no_object_is_refused(source: object) -> None:
     (line,) = faults(source)
     assert line.startswith("the alert is not ")
@@ -323,31 +327,39 @@ def test_what_json_cannot_carry_is_made_fit() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | HOSTILE | st.sampled_from(["\ud800", "2026-03-14T00:00:00Z"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | HOSTILE
+    | st.sampled_from(["\ud800", "2026-03-14T00:00:00Z"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(HOSTILE, inner, max_size=4),
     max_leaves=12,
 )
 
 
+def _read_or_faults(source: object) -> Alert | list[str]:
+    try:
+        return parse_alert(source)
+    except AlertRefused as refused:
+        return refused.faults
+
+
 @given(JSON)
 def test_arbitrary_values_are_refused_or_read(source: object) -> None:
-    try:
-        parse_alert(source)
-    except AlertRefused as refused:
-        assert refused.faults
+    assert _read_or_faults(source)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(fields())), JSON), st.dictionaries(HOSTILE, JSON, max_size=3))
 def test_arbitrary_fields_are_refused_or_can_be_kept(changed: dict[str, Any], extra: dict[str, Any]) -> None:
     """What is read can be written into a history and read again, and is the same alert then."""
-    try:
-        alert = parse_alert({**extra, **MINIMAL, **changed})
-    except AlertRefused as refused:
-        assert refused.faults
-        assert all(line and "\x1b" not in line for line in refused.faults)
-    else:
+    alert = _read_or_faults({**extra, **MINIMAL, **changed})
+    if isinstance(alert, Alert):
         assert parse_alert(alert.model_dump(mode="json")) == alert
         assert parse_alert(alert.model_dump_json()) == alert
+    else:
+        assert alert
+        assert all(line and "\x1b" not in line for line in alert)
 
 
 @given(st.text() | st.binary())

@@ -93,6 +93,13 @@ JSON = st.recursive(
 WORDS = st.sampled_from(["contain", "false_positive", "ann@example.com", "quarantine_host", "disable_account"])
 
 
+def _read_or_refusal(raw: object) -> Answer | str:
+    try:
+        return read_answer(raw)
+    except AnswerRefused as refused:
+        return str(refused)
+
+
 @given(JSON)
 def test_arbitrary_values_are_refused(raw: object) -> None:
     assert refusal(raw)
@@ -100,10 +107,9 @@ def test_arbitrary_values_are_refused(raw: object) -> None:
 
 @given(st.dictionaries(st.sampled_from(sorted(Answer.model_fields)), JSON | WORDS | st.lists(WORDS, max_size=3)))
 def test_arbitrary_fields_are_refused_or_read(changed: dict[str, Any]) -> None:
-    try:
-        answer = read_answer({**GOOD, **changed})
-    except AnswerRefused as refused:
-        assert str(refused).startswith("malformed: ")
+    answer = _read_or_refusal({**GOOD, **changed})
+    if isinstance(answer, str):
+        assert answer.startswith("malformed: ")
     else:
         assert set(answer.chosen) <= set(CONTAIN)
         assert answer.reason.isprintable()
@@ -125,7 +131,9 @@ def test_analysts_of_every_tier_may_answer_named_without_case(name: str) -> None
     assert electorate().objection(name) is None
 
 
-@pytest.mark.parametrize("name", ["ann", "ann@example.com.evil.example", "mallory@example.com", "", "*", "ann@example.co"])
+@pytest.mark.parametrize(
+    "name", ["ann", "ann@example.com.evil.example", "mallory@example.com", "", "*", "ann@example.co"]
+)
 def test_nobody_else_may(name: str) -> None:
     assert electorate().objection(name) == f"{name} is not named as an analyst in any tier"
 

@@ -47,7 +47,7 @@ def test_a_time_carries_its_zone() -> None:
 def test_a_fact_does_not_change() -> None:
     fact = Fact[str].of("web01", "siem", AT)
     with pytest.raises(ValidationError):
-        fact.value = "web02"
+        fact.value = "web02"  # type: ignore[misc]
 
 
 @given(NAMES)

@@ -188,6 +188,15 @@ def test_only_act_contains_without_a_person(mode: Mode) -> None:
     assert (f"guardrails.mode is {mode}" in evaluate_account(person(), policy).reason) is asked
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_an_analysts_word_satisfies_the_mode_and_protects_nobody_less(mode: Mode) -> None:
+    policy = GuardrailPolicy(mode=mode, protected_hosts=("web01",))
+    assert not evaluate_account(person(), policy, answered=True).asks
+    assert not evaluate_host(HOST, device(), policy, answered=True).asks
+    assert evaluate_account(person(sid=f"{DOMAIN}-500"), policy, answered=True).asks
+    assert evaluate_host(HOST, device(hostname="web01"), policy, answered=True).asks
+
+
 @given(HOSTILE.filter(bool), st.sampled_from(["accounts", "groups", "hosts"]))
 def test_a_pattern_of_any_text_can_be_held_against_any_name(text: str, what: str) -> None:
     policy = GuardrailPolicy(**{f"protected_{what}": (text,)})

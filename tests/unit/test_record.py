@@ -44,7 +44,9 @@ def whole(name: str) -> CaseRecord:
     """A case in which everything has happened, and whatever has a name has this one."""
     case = learn(record(alert(rule=name, source_host=name)), name)
     case.question = Question(id="HP-1-Q1", actions=CONTAIN, tier="analyst", due_at=AT, why=name)
-    case.question.asked.append(Asked(tier="analyst", kind="ask", at=AT, recipients=("a@x.org",), refused={"a@x.org": name}))
+    case.question.asked.append(
+        Asked(tier="analyst", kind="ask", at=AT, recipients=("a@x.org",), refused={"a@x.org": name})
+    )
     case.decision = Decision(
         decision="contain", by=DecidedBy.ANALYST, analyst=name, reason=name, actions=CONTAIN, question="HP-1-Q1", at=AT
     )
@@ -71,7 +73,9 @@ def test_a_new_case() -> None:
     state = case.status()
     assert state["stage"] == "enriching"
     assert state["alerts"] == ["SNX-200417"]
-    assert [(c["priority"], c["reason"]) for c in state["priority_history"]] == [("high", "severity of alert SNX-200417")]
+    assert [(c["priority"], c["reason"]) for c in state["priority_history"]] == [
+        ("high", "severity of alert SNX-200417")
+    ]
     for name in FACTS:
         assert state[name] == {"known": False, "reason": "not looked up yet", "candidates": []}
     for name in ("question", "decision", "ticket", "outcome"):

@@ -1,4 +1,4 @@
-"""A case in words: nothing untrusted steers the reader's terminal or page, and the commands can be pasted as they are."""
+"""A case in words: nothing untrusted steers the reader's terminal or page, and commands can be pasted as they are."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ from tests.unit.builders import AT, HOSTILE, NAMES, alert, device, learn, person
 QUARANTINE, DISABLE = CONTAIN
 
 
-def question(*actions: ActionName, tier: str = "analyst", why: str = "Risk is medium.") -> Question:
-    return Question(id="HP-0A1B2C3D-Q1", actions=actions or CONTAIN, tier=tier, due_at=AT, why=why)
+def question(
+    *actions: ActionName, tier: str = "analyst", why: str = "Risk is medium.", protected: bool = False
+) -> Question:
+    name = "HP-0A1B2C3D-Q1"
+    return Question(id=name, actions=actions or CONTAIN, protected=protected, tier=tier, due_at=AT, why=why)
 
 
 def known() -> CaseRecord:
@@ -86,8 +89,8 @@ def test_terminal_and_ticket_show_text_and_nothing_else(name: str) -> None:
         assert all(readable(line) for line in text.split("\n"))
     assert readable(headline(case))
     assert readable(ticket_title(case))
-    lines = len(timeline(record()).split("\n"))
-    assert len(timeline(learn(record(), name)).split("\n")) == lines + 2  # "Related:", its line and a blank one less
+    lines = len(timeline(attacked("ws-042")).split("\n"))
+    assert len(timeline(case).split("\n")) == lines, "no name makes a line of its own"
 
 
 @given(HOSTILE)
@@ -182,7 +185,7 @@ def test_options_say_what_each_answer_does() -> None:
 
 def test_a_question_about_what_is_protected_asks_about_that_alone() -> None:
     case = known()
-    contain, nothing = options(case, policy(), question(DISABLE))
+    contain, nothing = options(case, policy(), question(DISABLE, protected=True))
     assert contain.effect == "disable account jdoe; and open a ticket"
     assert nothing.effect == "touch nothing more; what is done stays done"
 
@@ -191,33 +194,31 @@ def test_effects_say_what_cannot_be_done_and_what_is_protected() -> None:
     case = known()
     guarded = policy(guardrails=GuardrailPolicy(protected_accounts=("jdoe",), protected_hosts=("ws-042",)))
     for action, reason in ((QUARANTINE, "protected hosts"), (DISABLE, "protected accounts")):
-        assert reason in effect(case, guarded, action, asking_about_it=False)
-        assert reason not in effect(case, guarded, action, asking_about_it=True)
+        assert reason in effect(case, guarded, action, approving=False)
+        assert reason not in effect(case, guarded, action, approving=True)
     case.device = Fact.unknown("two agents")
-    assert effect(case, guarded, QUARANTINE, asking_about_it=False) == "cannot quarantine host: two agents"
+    assert effect(case, guarded, QUARANTINE, approving=False) == "cannot quarantine host: two agents"
     case.host = Fact[Host].unknown("two hosts")
-    assert effect(case, guarded, QUARANTINE, asking_about_it=False) == "cannot quarantine host: two hosts"
+    assert effect(case, guarded, QUARANTINE, approving=False) == "cannot quarantine host: two hosts"
     case.user = Fact[Person].unknown("nobody was active")
-    assert effect(case, guarded, DISABLE, asking_about_it=False) == "cannot disable account: nobody was active"
+    assert effect(case, guarded, DISABLE, approving=False) == "cannot disable account: nobody was active"
 
 
 @pytest.mark.parametrize(
-    ("tier", "actions", "default", "told"),
+    ("tier", "protected", "default", "told"),
     [
-        ("analyst", CONTAIN, OnUnanswered.HOLD, "the next tier is asked, and the priority goes up one level"),
-        ("lead", CONTAIN, OnUnanswered.HOLD, "a ticket is opened and the last tier is asked again until"),
-        ("lead", CONTAIN, OnUnanswered.CLOSE, "the case closes unanswered and nothing is touched"),
-        ("lead", CONTAIN, OnUnanswered.CONTAIN, "host and account are contained by the declared default"),
-        ("lead", CONTAIN, OnUnanswered.DISABLE_ACCOUNT, "the account is disabled by the declared default"),
-        ("lead", (DISABLE,), OnUnanswered.CONTAIN, "it is left alone"),
-        ("lead", (DISABLE,), OnUnanswered.HOLD, "a ticket is opened"),
-        ("nobody left", CONTAIN, OnUnanswered.CLOSE, "the case closes unanswered"),
+        ("analyst", False, OnUnanswered.HOLD, "the next tier is asked, and the priority goes up one level"),
+        ("lead", False, OnUnanswered.HOLD, "a ticket is opened and the last tier is asked again until"),
+        ("lead", False, OnUnanswered.CLOSE, "the case closes unanswered and nothing is touched"),
+        ("lead", False, OnUnanswered.CONTAIN, "host and account are contained by the declared default"),
+        ("lead", False, OnUnanswered.DISABLE_ACCOUNT, "the account is disabled by the declared default"),
+        ("lead", True, OnUnanswered.CONTAIN, "it is left alone"),
+        ("lead", True, OnUnanswered.HOLD, "a ticket is opened"),
+        ("nobody left", False, OnUnanswered.CLOSE, "the case closes unanswered"),
     ],
 )
-def test_what_happens_when_nobody_answers_is_said(
-    tier: str, actions: tuple[ActionName, ...], default: OnUnanswered, told: str
-) -> None:
-    text = what_then(known(), policy(on_unanswered=default), question(*actions, tier=tier))
+def test_what_happens_when_nobody_answers_is_said(tier: str, protected: bool, default: OnUnanswered, told: str) -> None:
+    text = what_then(policy(on_unanswered=default), question(tier=tier, protected=protected))
     assert text.startswith(told)
 
 
@@ -225,7 +226,7 @@ def test_the_page_of_an_ordinary_case() -> None:
     case = known()
     page = details(case, policy())
     assert "priority **medium**" in page
-    assert "- Host: **ws-042 (10.20.30.40)** (Securonix, 2026-03-14 12:34:56 UTC)" in page
+    assert r"- Host: **ws-042 \(10.20.30.40\)** (Securonix, 2026-03-14 12:34:56 UTC)" in page
     assert "- Risk: *unknown*: not looked up yet" in page
     assert "Waiting for analyst until 2026-03-14 12:34:56 UTC" in page
     assert "If nobody answers: the next tier is asked" in page
@@ -291,7 +292,9 @@ def test_a_flood_of_alerts_stays_readable() -> None:
     for number in range(5000):
         case.join(alert(id=f"flood-{number}"), AT)
     case.corroboration = Fact[Corroboration].of(
-        Corroboration(total=9, sightings=(Sighting(kind="alert", id="1", name="exfil", about="ws-042", at=None),)), "s", AT
+        Corroboration(total=9, sightings=(Sighting(kind="alert", id="1", name="exfil", about="ws-042", at=None),)),
+        "s",
+        AT,
     )
     lines = related(case)
     assert lines[0] == "alert flood-0 joined this case"
@@ -338,4 +341,4 @@ def test_whatever_stops_an_action_is_told_as_text(name: str, on_list: bool) -> N
     managers = (Identity(display_name=name),)
     case.user = Fact[Person].of(person(account=name, groups=groups, managers=managers), name, AT)
     rules: CasePolicy = policy(guardrails=GuardrailPolicy(protected_accounts=(name,) if on_list else ()))
-    assert readable(effect(case, rules, DISABLE, asking_about_it=False))
+    assert readable(effect(case, rules, DISABLE, approving=False))

@@ -178,3 +178,46 @@ async def test_a_protected_account_that_is_all_there_is_to_do(scene: Scene) -> N
     assert scene.world.writes == []
     assert scene.world.tickets == {}
     assert len(scene.world.comments) == 1
+
+
+async def test_a_ticket_system_that_is_down_keeps_no_question_back(scene: Scene) -> None:
+    scene.world.gates["open_ticket"] = gate = asyncio.Event()
+    started = await scene.start(alert(), policy(guardrails=GuardrailPolicy(protected_accounts=("jdoe",))))
+    await scene.mailed(1)
+    await scene.handle(started).execute_update("decide", CONTAIN)
+    await scene.until(started, lambda s: all(a["state"] == "verified" for a in s["actions"]))
+    assert scene.world.tickets == {}
+    gate.set()
+    assert (await scene.end(started))["outcome"] == "contained"
+    assert len(scene.world.tickets) == 1
+
+
+async def test_a_mail_server_that_is_down_keeps_no_containment_back(scene: Scene) -> None:
+    scene.world.sightings = 0
+    first = alert()
+    started = await scene.start(first)
+    await scene.mailed(1)
+    scene.world.gates["send"] = gate = asyncio.Event()
+    scene.world.sightings = 1
+    await scene.start(alert(destination_ip=first.destination_ip))
+    await scene.until(started, lambda s: len(s["actions"]) == 2 and all(a["state"] == "verified" for a in s["actions"]))
+    gate.set()
+    assert (await scene.end(started))["outcome"] == "contained"
+
+
+async def test_an_alert_that_joins_a_duplicates_short_run_is_not_lost(scene: Scene) -> None:
+    first = alert()
+    assert (await scene.run(first))["outcome"] == "contained"
+    scene.world.gates["locate"] = gate = asyncio.Event()
+    handle = await scene.client.start_workflow(
+        "SuspiciousUserActivity",
+        {"alert": first.model_dump(mode="json"), "policy": policy().model_dump(mode="json")},
+        id=first.case_id,
+        task_queue=scene.queue,
+        start_signal="alert",
+        start_signal_args=[(second := alert(destination_ip=first.destination_ip)).model_dump(mode="json")],
+    )
+    gate.set()
+    final = await handle.result()
+    assert final["outcome"] == "contained"
+    assert final["alerts"] == [first.id, second.id]

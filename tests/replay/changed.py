@@ -1,0 +1,46 @@
+"""Workflows that were changed without a thought for the cases that are open: what the replay test has to catch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from workflows.case import CaseInput
+    from workflows.hold_point import Ending
+    from workflows.suspicious_user_activity import SuspiciousUserActivity
+
+
+@workflow.defn(name="SuspiciousUserActivity")
+class WaitsFirst(SuspiciousUserActivity):
+    """A new timer before everything else."""
+
+    @workflow.init
+    def __init__(self, given: CaseInput) -> None:
+        super().__init__(given)
+
+    @workflow.run
+    async def run(self, given: CaseInput) -> dict[str, Any]:
+        """Wait, and go on as before."""
+        await workflow.sleep(1)
+        return await super().run(given)
+
+
+@workflow.defn(name="SuspiciousUserActivity")
+class NeverReminds(SuspiciousUserActivity):
+    """A hold point that waits in one piece: other timers, and only for a case that is held."""
+
+    @workflow.init
+    def __init__(self, given: CaseInput) -> None:
+        super().__init__(given)
+
+    @workflow.run
+    async def run(self, given: CaseInput) -> dict[str, Any]:
+        """Go on as before, with another hold point."""
+        return await super().run(given)
+
+    async def _first_of(self, waiting: Any, watching: Any) -> Any:
+        del waiting, watching
+        await workflow.sleep(60)
+        return Ending.UNANSWERED, None
