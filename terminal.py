@@ -21,6 +21,7 @@ from incident.text import plain
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 _POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 5.0
 _UNBOUNDED = 10_000
 
 
@@ -97,14 +98,19 @@ async def follow(client: Client, case_id: str, run_id: str | None, *, quiet: boo
     with Live(console=_err if quiet else _out, auto_refresh=False, transient=quiet) as live:
         while True:
             done, _ = await asyncio.wait({ended}, timeout=_POLL_SECONDS)
+            how = ended.result() if done else None
             try:
-                state = await handle.query("status", result_type=dict[str, Any])
-            except RPCError as error:
-                live.update(Text(f"no worker answers just now ({error.status.name.lower()}); the case is kept"))
+                if how is WorkflowExecutionStatus.COMPLETED:  # its result is its last status, and needs no worker
+                    state = await handle.result()
+                else:
+                    async with asyncio.timeout(_ANSWER_SECONDS):  # the call's own timeout would count each retry anew
+                        state = await handle.query("status", result_type=dict[str, Any])
+            except (RPCError, TimeoutError):
+                live.update(Text("no worker answers just now; the case is kept"))
             else:
                 live.update(Text("") if quiet else _live(state))
             live.refresh()
-            if done and ended.result() is not WorkflowExecutionStatus.CONTINUED_AS_NEW:
+            if done and how is not WorkflowExecutionStatus.CONTINUED_AS_NEW:
                 break
             if done:
                 handle = client.get_workflow_handle(case_id)

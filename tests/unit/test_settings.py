@@ -565,6 +565,12 @@ def test_thresholds_are_numbers(configure: Configure, value: str) -> None:
     assert keys(faults()) == {"policy.high_at"}
 
 
+def test_a_mode_that_is_not_built_is_refused(configure: Configure) -> None:
+    """Whoever sets observe trusts that nothing is ever written, also after an answer."""
+    configure({"guardrails": {"mode": "observe"}})
+    assert keys(faults()) == {"guardrails.mode"}
+
+
 def test_half_a_login_is_none(configure: Configure) -> None:
     configure({"mail.username": "svc"})
     assert faults() == ["mail: username and password: give both or neither"]
