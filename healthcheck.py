@@ -75,4 +75,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # As in the starter: the SDK's threads can crash an interpreter that tears itself down.
+    os._exit(code)

@@ -18,6 +18,7 @@ from activities.case import CaseActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
 from activities.notification import NotificationActivities
+from activities.pulse import Pulse
 from activities.siem import SiemActivities
 from activities.ticketing import TicketingActivities
 from clients import SOURCES, Clients, connect
@@ -78,6 +79,7 @@ def build_worker(client: Client, settings: Settings, clients: Clients, executor:
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         sticky_queue_schedule_to_start_timeout=STICKY,
+        interceptors=[Pulse()],
         graceful_shutdown_timeout=DRAIN,
     )
 

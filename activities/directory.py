@@ -1,4 +1,7 @@
-"""The directory's steps. Synchronous, for a thread pool of known size: the LDAP client blocks."""
+"""The directory's steps. Synchronous, for a thread pool of known size: the LDAP client blocks.
+
+A cancelled step is not broken off in the middle: half a change is worse than a whole one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class DirectoryActivities:
         self._directory = directory
         self._source = source
 
-    @activity.defn(name="directory.find_person")
+    @activity.defn(name="directory.find_person", no_thread_cancel_exception=True)
     def find_person(self, request: FindPerson) -> Fact[Person]:
         """The account's record; unknown when there is none, or more than one."""
         with told_to_temporal():
@@ -30,7 +33,7 @@ class DirectoryActivities:
                 return no_such_fact(error, self._source)
         return Fact[Person].of(person, self._source, datetime.now(UTC))
 
-    @activity.defn(name="directory.disable_account")
+    @activity.defn(name="directory.disable_account", no_thread_cancel_exception=True)
     def disable_account(self, request: DisableAccount) -> Written:
         """Disable the account. A retry that finds it disabled knows whose change that was by what the case had seen."""
         with told_to_temporal():
@@ -39,7 +42,7 @@ class DirectoryActivities:
             return written
         return Written(changed=True, before=request.seen, detail="done by an earlier attempt whose answer was lost")
 
-    @activity.defn(name="directory.confirm_disabled")
+    @activity.defn(name="directory.confirm_disabled", no_thread_cancel_exception=True)
     def confirm_disabled(self, account: AccountRef) -> ReadBack:
         """Whether the account is disabled now; fails until it is."""
         with told_to_temporal():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -42,6 +43,12 @@ class CaseInput(BaseModel):
             return {**given, "alert": parse_alert(given["alert"])}
         except AlertRefused as refusal:
             raise ApplicationError(str(refusal), type="AlertRefused", non_retryable=True) from None
+
+
+NO_ALERT: Final = CaseInput(
+    alert=Alert(id="none", destination_ip="::", occurred_at=datetime.fromtimestamp(0, UTC), tenant="none")
+)
+"""What stands in a record where no alert was given, until the case has failed."""
 
 
 class Case:

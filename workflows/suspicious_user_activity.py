@@ -22,12 +22,15 @@ with workflow.unsafe.imports_passed_through():
     from incident.triage import CONTAIN, ActionName, RiskLevel, Verdict, decide, raise_for_risk
     from workflows import policies, steps
     from workflows.asking import Asking
-    from workflows.case import Case, CaseInput
+    from workflows.case import NO_ALERT, Case, CaseInput
     from workflows.containment import Containment
     from workflows.decisions import Decisions
     from workflows.enrichment import Enrichment
     from workflows.hold_point import Ending, HoldPoint
     from workflows.ticket import CaseTicket
+
+_ABSENT: Any = None
+"""The input of a case that was started without any: were it missing, its task would fail for ever."""
 
 
 @workflow.defn(name="SuspiciousUserActivity")
@@ -35,8 +38,8 @@ class SuspiciousUserActivity:
     """One case: enrich, triage, contain or hold, verify, ticket, close."""
 
     @workflow.init
-    def __init__(self, given: CaseInput) -> None:
-        self._case = Case(given)
+    def __init__(self, given: CaseInput = _ABSENT) -> None:
+        self._case = Case(given or NO_ALERT)
         self._record = self._case.record
         self._enrichment = Enrichment(self._case)
         self._ticket = CaseTicket(self._case)
@@ -49,8 +52,10 @@ class SuspiciousUserActivity:
         self._errands: list[asyncio.Task[None]] = []
 
     @workflow.run
-    async def run(self, given: CaseInput) -> dict[str, Any]:
+    async def run(self, given: CaseInput = _ABSENT) -> dict[str, Any]:
         """Run the case to its outcome; returns what the query ``status`` answers."""
+        if given is _ABSENT:
+            raise ApplicationError("started without an alert", type="AlertRefused", non_retryable=True)
         try:
             outcome = await self._respond(given)
         except asyncio.CancelledError:

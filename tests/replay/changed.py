@@ -11,17 +11,19 @@ with workflow.unsafe.imports_passed_through():
     from workflows.hold_point import Ending
     from workflows.suspicious_user_activity import SuspiciousUserActivity
 
+_ABSENT: Any = None
+
 
 @workflow.defn(name="SuspiciousUserActivity")
 class WaitsFirst(SuspiciousUserActivity):
     """A new timer before everything else."""
 
     @workflow.init
-    def __init__(self, given: CaseInput) -> None:
+    def __init__(self, given: CaseInput = _ABSENT) -> None:
         super().__init__(given)
 
     @workflow.run
-    async def run(self, given: CaseInput) -> dict[str, Any]:
+    async def run(self, given: CaseInput = _ABSENT) -> dict[str, Any]:
         """Wait, and go on as before."""
         await workflow.sleep(1)
         return await super().run(given)
@@ -32,11 +34,11 @@ class NeverReminds(SuspiciousUserActivity):
     """A hold point that waits in one piece: other timers, and only for a case that is held."""
 
     @workflow.init
-    def __init__(self, given: CaseInput) -> None:
+    def __init__(self, given: CaseInput = _ABSENT) -> None:
         super().__init__(given)
 
     @workflow.run
-    async def run(self, given: CaseInput) -> dict[str, Any]:
+    async def run(self, given: CaseInput = _ABSENT) -> dict[str, Any]:
         """Go on as before, with another hold point."""
         return await super().run(given)
 

@@ -173,6 +173,7 @@ def test_the_log_is_one_object_a_line_with_the_case(exported: Exported) -> None:
     ]
     (failed,) = [line for line in lines if line["level"] == "warning"]
     assert (failed["activity"], failed["attempt"]) == ("endpoint.quarantine_host", 1)
-    assert "Falcon is busy" in failed["exception"]
+    assert "Busy: Falcon is busy" in failed["message"]
+    assert "exception" not in failed
     trace_id = exported.trace(exported.told["contained"])[0].trace_id.hex()
     assert of_the_case[0]["trace_id"] == trace_id

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ApplicationError
 
 from incident.evidence import Group
 from incident.policy import GuardrailPolicy, Mode, OnUnanswered
@@ -221,3 +223,17 @@ async def test_an_alert_that_joins_a_duplicates_short_run_is_not_lost(scene: Sce
     final = await handle.result()
     assert final["outcome"] == "contained"
     assert final["alerts"] == [first.id, second.id]
+
+
+@pytest.mark.parametrize("given", [[], [None], [{}], ["alert"], [{"alert": 7}], [{"alert": {}, "policy": {}}]])
+async def test_a_start_that_is_none_fails_at_once_and_leaves_the_host_free(scene: Scene, given: list[object]) -> None:
+    real = alert()
+    handle = await scene.client.start_workflow(
+        "SuspiciousUserActivity", args=given, id=real.case_id, task_queue=scene.queue
+    )
+    with pytest.raises(WorkflowFailureError) as caught:
+        async with asyncio.timeout(20):
+            await handle.result()
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == "AlertRefused"
+    assert (await scene.run(real))["outcome"] == "contained"

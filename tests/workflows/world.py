@@ -23,6 +23,7 @@ from activities.case import CaseActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
 from activities.notification import NotificationActivities
+from activities.pulse import Pulse
 from activities.siem import SiemActivities
 from activities.ticketing import TicketingActivities
 from incident.alert import Alert, parse_alert
@@ -257,6 +258,7 @@ async def working(
             ],
             activity_executor=executor,
             max_concurrent_activities=16,
+            interceptors=[Pulse()],
             workflow_runner=SandboxedWorkflowRunner(restrictions=STRICT),
             workflow_failure_exception_types=[Exception],
         ):
