@@ -113,8 +113,9 @@ def _message_id(value: str) -> str:
 
 
 def _verify(raw: bytes, intended: dict[str, str]) -> None:
-    names = BytesParser(policy=policy.compat32).parsebytes(raw, headersonly=True).keys()
-    parsed = BytesParser(policy=policy.default).parsebytes(raw, headersonly=True)
+    # Parsed whole: Python 3.11.2, which is Debian's, finds a defect in every multipart of which it reads headers only.
+    names = BytesParser(policy=policy.compat32).parsebytes(raw).keys()
+    parsed = BytesParser(policy=policy.default).parsebytes(raw)
     # Folding may add a blank, so blanks are not compared.
     through = all(
         str(parsed[name]).split() == intended[name].split() for name in ("Subject", "Message-ID", "To", "From")
