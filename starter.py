@@ -37,7 +37,7 @@ from incident.decision import AnswerRefused, read_answer
 from incident.evidence import Frozen
 from incident.policy import CasePolicy
 from incident.text import plain
-from settings import SettingsRefused, load_settings
+from settings import Settings, SettingsRefused, load_settings
 from workflows import search_attributes
 
 WORKFLOW = "SuspiciousUserActivity"
@@ -260,8 +260,7 @@ def start(
     """Start the case of an alert, or let it join the case that is open for its host."""
 
     async def work() -> dict[str, Any]:
-        settings = load_settings(secrets_needed=False)
-        parsed = parse_alert(_read(alert), settings.securonix.tenant)
+        parsed, settings = _alert_and_settings(_read(alert))
         client = await connect_temporal()
         started = await start_incident(client, parsed, policy=settings.case_policy())
         if not as_json:
@@ -274,6 +273,22 @@ def start(
         terminal.print_json(told)
     if wait and told.get("outcome") in (None, "containment_failed"):
         raise Leave(1)
+
+
+def _alert_and_settings(raw: bytes) -> tuple[Alert, Settings]:
+    """Both, or the faults of both at once."""
+    faults: list[str] = []
+    try:
+        parse_alert(raw)
+    except AlertRefused as error:
+        faults += error.faults
+    try:
+        settings = load_settings(secrets_needed=False)
+    except SettingsRefused as error:
+        faults += error.faults
+    if faults:
+        raise AlertRefused(faults)
+    return parse_alert(raw, settings.securonix.tenant), settings
 
 
 def _read(source: str) -> bytes:
