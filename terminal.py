@@ -115,6 +115,8 @@ async def follow(client: Client, case_id: str, run_id: str | None, *, quiet: boo
             if done:
                 handle = client.get_workflow_handle(case_id)
                 ended = asyncio.create_task(_ended(client, case_id, None))
+    if not quiet and not _out.is_terminal:
+        _out.print()  # what is no terminal gets the last picture only, and that without the end of its line
     return state
 
 

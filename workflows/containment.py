@@ -158,5 +158,6 @@ class Containment:
 
     def _settled(self, entry: ActionRecord) -> None:
         entry.at = self._case.now
-        self._case.note(f"{entry.action} {entry.target}: {entry.state} {entry.detail}")
+        detail = f" ({entry.detail})" if entry.detail else ""
+        self._case.note(f"{entry.action} {entry.target}: {entry.state}{detail}")
         self._case.publish()
