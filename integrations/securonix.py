@@ -23,7 +23,7 @@ from integrations.http import clock_check, quoted
 from integrations.interfaces import Check
 from integrations.securonix_people import bare_account, distinct_hosts, distinct_people
 from integrations.securonix_search import PATH, Found, Search, all_of, found_all, side_by_side, together
-from integrations.securonix_session import VENDOR, Session
+from integrations.securonix_session import SEARCH_SECONDS, VENDOR, Session
 from integrations.securonix_shapes import Row, json_object, page_of, said_true, trimmed
 
 LOOK_BACK = timedelta(hours=24)
@@ -47,6 +47,7 @@ class Securonix:
         password: its password; it travels in a header of the login only.
         tenant: the tenant of a multi-tenant system; told at the login, and rows that name another are left out.
         ca_file: PEM bundle to trust instead of the system's.
+        total_seconds: how long one exchange may take in all.
         transport: for tests.
         clock: the present time in UTC.
 
@@ -62,10 +63,13 @@ class Securonix:
         *,
         tenant: str | None = None,
         ca_file: Path | None = None,
+        total_seconds: float = SEARCH_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session = Session(url, username, password, tenant=tenant, ca_file=ca_file, transport=transport)
+        self._session = Session(
+            url, username, password, tenant=tenant, ca_file=ca_file, total_seconds=total_seconds, transport=transport
+        )
         self._search = Search(self._session)
         self._tenant = tenant
         self._clock = clock
@@ -162,7 +166,7 @@ class Securonix:
 
         Raises:
             Rejected: Securonix does not take the comment. NotFound: there is no such service.
-            Else the errors of ``Session.call``.
+            BadAnswer: it failed, and may have taken it. Else the errors of ``Session.call``.
         """
         if not _INCIDENT.fullmatch(incident_id):
             raise Rejected(f"{VENDOR}: {quoted(incident_id)} is no incident id")
@@ -173,8 +177,12 @@ class Securonix:
         messages = quoted(" ".join(map(str, _texts(answer.get("messages")))))
         error = quoted(" ".join(map(str, _texts(answer.get("error")))))
         done = said_true(answer.get("result")) or str(answer.get("status")).strip().lower() == "ok"
+        if said_true(answer.get("error")):
+            # As of a search that failed: it tells of the system, not of the comment, and the marker makes a retry safe.
+            reason = quoted(answer.get("errorMessage")) or messages or "no reason given"
+            raise BadAnswer(f"{VENDOR} could not comment the incident: {reason}")
         refused = answer.get("result") is False or str(answer.get("result")).lower() == "false"
-        if error.lower() not in ("", "false") or said_true(answer.get("error")) or "invalid" in messages.lower():
+        if error.lower() not in ("", "false", "true") or "invalid" in messages.lower():
             raise Rejected(f"{VENDOR} did not take the comment: {error or messages}")
         if refused or not done:
             raise Rejected(f"{VENDOR} did not take the comment: {messages or 'no reason given'}")

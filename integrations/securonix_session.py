@@ -63,13 +63,14 @@ class Session:
         *,
         tenant: str | None = None,
         ca_file: Path | None = None,
+        total_seconds: float = SEARCH_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.root = base_url(url)
         self._credentials = {"username": username, "password": password, "validity": VALIDITY_DAYS}
         if tenant:
             self._credentials["tenant"] = tenant
-        self._http = VendorHttp(VENDOR, self.root, ca_file=ca_file, total_seconds=SEARCH_SECONDS, transport=transport)
+        self._http = VendorHttp(VENDOR, self.root, ca_file=ca_file, total_seconds=total_seconds, transport=transport)
         self._token: str | None = None
         self._attempts = 0
         self._failed: IntegrationError | None = None

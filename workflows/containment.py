@@ -115,16 +115,15 @@ class Containment:
         return DeviceRef(id=device.id, hostname=device.hostname, comment=f"Holdpoint {self._case.record.reference}")
 
     async def _write(self, action: ActionName) -> None:
-        record, policy = self._case.record, self._case.policy
+        policy = self._case.policy
         entry = self._entry(action)
+        seen = self._seen(action)
         try:
             if action is ActionName.DISABLE_ACCOUNT:
-                control = record.user.value.user_account_control if record.user.value else 0
-                disable = DisableAccount(account=self._account(), seen={"userAccountControl": str(control)})
+                disable = DisableAccount(account=self._account(), seen=seen)
                 written = await steps.disable_account(disable, policy.contain_within)
             else:
-                status = record.device.value.containment if record.device.value else ""
-                quarantine = QuarantineHost(device=self._device(), seen={"status": status})
+                quarantine = QuarantineHost(device=self._device(), seen=seen)
                 written = await steps.quarantine_host(quarantine, policy.contain_within)
         except ActivityError as error:
             entry.state, entry.detail = ActionState.FAILED, steps.reason_of(error)
@@ -149,7 +148,17 @@ class Containment:
                 entry.detail = steps.reason_of(error)
         else:
             entry.state = ActionState.VERIFIED
+            if failed:
+                # Whose change it was is not known; what the case had seen is all that an undo could go back to.
+                entry.before = self._seen(action)
         self._settled(entry)
+
+    def _seen(self, action: ActionName) -> dict[str, str]:
+        """The state before, as the case's own reads told it."""
+        user, device = self._case.record.user.value, self._case.record.device.value
+        if action is ActionName.DISABLE_ACCOUNT:
+            return {"userAccountControl": str(user.user_account_control if user else 0)}
+        return {"status": device.containment if device else ""}
 
     def _entry(self, action: ActionName) -> ActionRecord:
         entry = self._case.record.action(action)

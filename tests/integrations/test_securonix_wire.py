@@ -11,7 +11,6 @@ import pytest
 import pytest_asyncio
 
 from incident.requests import FindCorroboration, LocateHost, StartingAlert
-from integrations import securonix_session
 from integrations.errors import BadAnswer, Busy, IntegrationError, Misconfigured, Refused, Rejected, Unreachable
 from integrations.securonix import Securonix
 from integrations.securonix_session import base_url
@@ -249,11 +248,8 @@ async def test_a_login_page_leads_to_one_new_login(siem: Securonix, lab: Securon
 
 
 @pytest.mark.parametrize("kind", ["slow", "drip"])
-async def test_a_slow_answer_is_given_up(
-    served: Served, lab: SecuronixLab, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(securonix_session, "SEARCH_SECONDS", 0.3)
-    client = Securonix(served.url, lab.username, lab.password)
+async def test_a_slow_answer_is_given_up(served: Served, lab: SecuronixLab, kind: str) -> None:
+    client = Securonix(served.url, lab.username, lab.password, total_seconds=0.3)
     lab.faults.add(kind, match=SEARCH, seconds=0.5)
     with pytest.raises(Unreachable):
         await client.corroboration(FIND)
