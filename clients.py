@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from integrations.active_directory import ActiveDirectory
 from integrations.crowdstrike import CrowdStrike
+from integrations.defender import Defender
 from integrations.interfaces import Directory, Endpoint, Mailer, Siem, Ticketing
+from integrations.jira import Jira
 from integrations.securonix import Securonix
 from integrations.servicenow import ServiceNow
 from integrations.smtp import Smtp
@@ -16,7 +18,9 @@ SOURCES = {
     "securonix": "Securonix",
     "directory": "Active Directory",
     "crowdstrike": "CrowdStrike Falcon",
+    "defender": "Microsoft Defender",
     "servicenow": "ServiceNow",
+    "jira": "Jira",
     "mail": "mail",
 }
 """What people call each of them."""
@@ -68,6 +72,17 @@ def connect(settings: Settings) -> Clients:
 
 
 def _endpoint(section: EndpointSettings) -> Endpoint:
+    if section.provider == "defender":
+        defender = section.defender
+        assert defender is not None, "the settings hold that the chosen provider is there"  # noqa: S101
+        return Defender(
+            defender.tenant_id,
+            defender.client_id,
+            defender.client_secret.get_secret_value(),
+            base_url=defender.base_url,
+            login_url=defender.login_url,
+            ca_file=defender.ca_file,
+        )
     falcon = section.crowdstrike
     assert falcon is not None, "the settings hold that the chosen provider is there"  # noqa: S101
     secret = falcon.client_secret.get_secret_value()
@@ -75,6 +90,17 @@ def _endpoint(section: EndpointSettings) -> Endpoint:
 
 
 def _ticketing(section: TicketingSettings) -> Ticketing:
+    if section.provider == "jira":
+        jira = section.jira
+        assert jira is not None, "the settings hold that the chosen provider is there"  # noqa: S101
+        return Jira(
+            jira.url,
+            jira.username,
+            jira.api_token.get_secret_value(),
+            jira.project,
+            issue_type=jira.issue_type,
+            ca_file=jira.ca_file,
+        )
     now = section.servicenow
     assert now is not None, "the settings hold that the chosen provider is there"  # noqa: S101
     password = now.password.get_secret_value()

@@ -97,8 +97,31 @@ class CrowdstrikeSettings(WithCa):
     client_secret: SecretStr
 
 
+class DefenderSettings(WithCa):
+    """Microsoft Defender for Endpoint. ``base_url`` may be a region's; ``login_url`` gives the tokens."""
+
+    tenant_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+$")]
+    client_id: Text
+    client_secret: SecretStr
+    base_url: WebAddress = "https://api.securitycenter.microsoft.com"
+    login_url: WebAddress = "https://login.microsoftonline.com"
+
+
 class WithProvider(Section):
-    """A section that names its vendor in ``provider``; the vendor's own table must be there."""
+    """A section that names its vendor in ``provider``; the vendor's own table must be there.
+
+    Another vendor's table may stay there without its secret, as it does in a copy of the example.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_unused(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        chosen = value.get("provider", cls.model_fields["provider"].default)
+        fields = {name: field for name, field in cls.model_fields.items() if name != chosen}
+        unused = {name for name in value if name in fields and _lacks_secret(fields[name], value[name])}
+        return {name: table for name, table in value.items() if name not in unused}
 
     @model_validator(mode="after")
     def _chosen(self) -> Self:
@@ -108,11 +131,22 @@ class WithProvider(Section):
         return self
 
 
+def _lacks_secret(field: FieldInfo, table: Any) -> bool:
+    secrets = {
+        name
+        for kind in _sections_of(field.annotation)
+        for name, key in kind.model_fields.items()
+        if "SecretStr" in str(key.annotation)
+    }
+    return isinstance(table, dict) and bool(secrets - table.keys())
+
+
 class EndpointSettings(WithProvider):
     """What cuts hosts off."""
 
-    provider: Literal["crowdstrike"] = "crowdstrike"
+    provider: Literal["crowdstrike", "defender"] = "crowdstrike"
     crowdstrike: CrowdstrikeSettings | None = None
+    defender: DefenderSettings | None = None
 
 
 class ServiceNowSettings(WithCa):
@@ -124,11 +158,22 @@ class ServiceNowSettings(WithCa):
     table: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "incident"
 
 
+class JiraSettings(WithCa):
+    """Jira Cloud. ``username`` is the account's mail address, ``project`` the project's key."""
+
+    url: WebAddress
+    username: Text
+    api_token: SecretStr
+    project: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    issue_type: Text = "Task"
+
+
 class TicketingSettings(WithProvider):
     """Where tickets are opened."""
 
-    provider: Literal["servicenow"] = "servicenow"
+    provider: Literal["servicenow", "jira"] = "servicenow"
     servicenow: ServiceNowSettings | None = None
+    jira: JiraSettings | None = None
 
 
 class MailSettings(WithCa):

@@ -326,7 +326,7 @@ def test_every_fault_is_told_at_once_by_its_key(configure: Configure, monkeypatc
             "directory.servers": [],
             "directory.base_dn": ...,
             "directory.nonsense": 1,
-            "endpoint.provider": "defender",
+            "endpoint.provider": "nobody",
             "endpoint.crowdstrike": ...,
             "ticketing.servicenow": ...,
             "mail.starttls": False,
@@ -644,3 +644,33 @@ def test_settings_do_not_change(configure: Configure) -> None:
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.mail.host = "evil"  # type: ignore[misc]
+
+
+# A second vendor
+
+SECOND = [
+    ("endpoint", "defender", {"tenant_id": "t", "client_id": "c"}, "client_secret"),
+    ("ticketing", "jira", {"url": "https://a.atlassian.net", "username": "a@b.example", "project": "IR"}, "api_token"),
+]
+
+
+@pytest.mark.parametrize(("section", "vendor", "table", "secret"), SECOND)
+def test_a_second_vendor_is_chosen_by_its_name(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, section: str, vendor: str, table: dict[str, str], secret: str
+) -> None:
+    configure({f"{section}.provider": vendor, f"{section}.{vendor}": table})
+    assert faults() == [f"{section}.{vendor}.{secret}: is missing"]
+    monkeypatch.setenv(f"HOLDPOINT_{section}__{vendor}__{secret}".upper(), "s3cret")
+    chosen = getattr(load_settings(), section)
+    assert chosen.provider == vendor
+    assert getattr(getattr(chosen, vendor), secret).get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize(("section", "vendor", "table", "secret"), SECOND)
+def test_a_vendor_that_is_not_chosen_needs_no_secret(
+    configure: Configure, section: str, vendor: str, table: dict[str, str], secret: str
+) -> None:
+    configure({f"{section}.{vendor}": table})
+    assert getattr(getattr(load_settings(), section), vendor) is None
+    configure({f"{section}.{vendor}": {**table, secret: "s3cret"}})
+    assert f"{section}.{vendor}.{secret}" in keys(faults())
