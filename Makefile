@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo up test lint types check lock clean
+.PHONY: demo up test faults lint types check lock clean
 
 demo: $(STAMP)  ## every row of the table, an outage, and a table at the end
 	$(BIN)/python -m lab.demo
@@ -14,6 +14,9 @@ up: $(STAMP)  ## the same environment, left running to play with
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest
+
+faults: $(STAMP)  ## every integration step against every fault; python -m tests.faults.table writes docs/faults.md
+	$(BIN)/python -m pytest tests/faults
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
