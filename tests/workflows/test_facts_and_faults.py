@@ -24,7 +24,7 @@ SHORT = {"enrich_within": timedelta(seconds=2), "contain_within": timedelta(seco
 @pytest.mark.parametrize("step", ["locate", "find_person", "risk", "corroboration"])
 async def test_an_integration_down_means_unknown_and_ask(scene: Scene, step: str, failure: Exception) -> None:
     scene.world.always[step] = failure
-    started = await scene.start(alert(), policy(enrich_within=timedelta(milliseconds=300)))
+    started = await scene.start(alert(), policy(enrich_within=timedelta(milliseconds=900)))
     await scene.mailed(1)
     state = await scene.until(started, lambda s: s["question"])
     known = {name: state[name]["known"] for name in ("host", "user", "risk", "corroboration")}
