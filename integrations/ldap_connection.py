@@ -245,7 +245,7 @@ class DirectoryServers:
             connection = self._open(address)
             try:
                 self._bind(connection, address.url, exchange)
-            except BaseException:
+            except BaseException:  # whatever ends it, a cancellation too, must leave no socket behind; it goes on
                 _close(connection)
                 raise
         return connection

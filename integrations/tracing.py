@@ -68,6 +68,6 @@ def exchange(name: str, vendor: str, host: str, port: int | None) -> Iterator[Ex
         under_way = Exchange(span)
         try:
             yield under_way
-        except BaseException as error:
+        except BaseException as error:  # a span tells of a cancellation too; nothing is swallowed
             under_way.broke(error)
             raise
