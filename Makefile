@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo up test faults lint types check lock clean
+.PHONY: demo up test test-real faults lint types check lock clean
 
 demo: $(STAMP)  ## every row of the table, an outage, and a table at the end
 	$(BIN)/python -m lab.demo
@@ -14,6 +14,10 @@ up: $(STAMP)  ## the same environment, left running to play with
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest
+
+test-real: $(STAMP)  ## against real systems; as root it installs them with apt, else it skips by name what is not there
+	$(BIN)/python -m tests.real.packages
+	$(BIN)/python -m pytest tests/real
 
 faults: $(STAMP)  ## every integration step against every fault; python -m tests.faults.table writes docs/faults.md
 	$(BIN)/python -m pytest tests/faults

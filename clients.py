@@ -5,22 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from integrations.active_directory import ActiveDirectory
+from integrations.crowdsec import CrowdSec, Probe
 from integrations.crowdstrike import CrowdStrike
 from integrations.defender import Defender
 from integrations.interfaces import Directory, Endpoint, Mailer, Siem, Ticketing
 from integrations.jira import Jira
+from integrations.rt import RequestTracker
 from integrations.securonix import Securonix
 from integrations.servicenow import ServiceNow
 from integrations.smtp import Smtp
-from settings import EndpointSettings, Settings, TicketingSettings
+from settings import Settings
+from settings_sections import CrowdsecSettings, EndpointSettings, TicketingSettings
 
 SOURCES = {
     "securonix": "Securonix",
     "directory": "Active Directory",
     "crowdstrike": "CrowdStrike Falcon",
     "defender": "Microsoft Defender",
+    "crowdsec": "CrowdSec",
     "servicenow": "ServiceNow",
     "jira": "Jira",
+    "rt": "Request Tracker",
     "mail": "mail",
 }
 """What people call each of them."""
@@ -83,10 +88,30 @@ def _endpoint(section: EndpointSettings) -> Endpoint:
             login_url=defender.login_url,
             ca_file=defender.ca_file,
         )
+    if section.provider == "crowdsec":
+        assert section.crowdsec is not None, "the settings hold that the chosen provider is there"  # noqa: S101
+        return _crowdsec(section.crowdsec)
     falcon = section.crowdstrike
     assert falcon is not None, "the settings hold that the chosen provider is there"  # noqa: S101
     secret = falcon.client_secret.get_secret_value()
     return CrowdStrike(falcon.base_url, falcon.client_id, secret, ca_file=falcon.ca_file)
+
+
+def _crowdsec(section: CrowdsecSettings) -> Endpoint:
+    probe = (
+        Probe(section.probe_url, section.probe_module, port=section.probe_port, control=section.probe_control)
+        if section.probe_url
+        else None
+    )
+    return CrowdSec(
+        section.url,
+        section.machine,
+        section.password.get_secret_value(),
+        section.bouncer_key.get_secret_value(),
+        ban_for=section.ban_for,
+        probe=probe,
+        ca_file=section.ca_file,
+    )
 
 
 def _ticketing(section: TicketingSettings) -> Ticketing:
@@ -101,6 +126,11 @@ def _ticketing(section: TicketingSettings) -> Ticketing:
             issue_type=jira.issue_type,
             ca_file=jira.ca_file,
         )
+    if section.provider == "rt":
+        rt = section.rt
+        assert rt is not None, "the settings hold that the chosen provider is there"  # noqa: S101
+        token = rt.token.get_secret_value()
+        return RequestTracker(rt.url, token, rt.queue, key_field=rt.key_field, ca_file=rt.ca_file)
     now = section.servicenow
     assert now is not None, "the settings hold that the chosen provider is there"  # noqa: S101
     password = now.password.get_secret_value()

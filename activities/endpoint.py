@@ -25,7 +25,7 @@ class EndpointActivities:
         """The host's agent; unknown when there is none, or more than one."""
         with told_to_temporal():
             try:
-                device = await self._endpoint.find_device(request.hostname)
+                device = await self._endpoint.find_device(request.hostname, request.ip)
             except (NotFound, Ambiguous) as error:
                 return no_such_fact(error, self._source)
         return Fact[Device].of(device, self._source, datetime.now(UTC))

@@ -71,17 +71,22 @@ class AccountRef(Frozen):
 
 
 class FindDevice(Frozen):
-    """The host whose endpoint agent is wanted."""
+    """The host whose endpoint agent is wanted. ``ip`` is its address in the alert, for controls that know no names."""
 
     hostname: str
+    ip: str | None = None
 
 
 class DeviceRef(Frozen):
-    """One agent, and the host name that it must still have when it is written to."""
+    """One agent, and the host name that it must still have when it is written to.
+
+    ``seen`` is its containment as the case's own read told it (``Device.containment``).
+    """
 
     id: str
     hostname: str
     comment: str = ""
+    seen: str = ""
 
 
 class DisableAccount(Frozen):

@@ -81,7 +81,7 @@ class CrowdStrike:
             base_url, client_id, client_secret, ca_file=ca_file, total_seconds=total_seconds, clock=clock
         )
 
-    async def find_device(self, hostname: str) -> Device:
+    async def find_device(self, hostname: str, ip: str | None = None) -> Device:
         """The one agent of that host.
 
         The ``hostname`` filter is partial in one form and exact to the letter in the other, and its sources differ

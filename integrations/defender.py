@@ -140,7 +140,7 @@ class Defender:
             base_url, login_url, tenant_id, client_id, client_secret, ca_file=ca_file, total_seconds=total_seconds
         )
 
-    async def find_device(self, hostname: str) -> Device:
+    async def find_device(self, hostname: str, ip: str | None = None) -> Device:
         """The one onboarded machine of that host.
 
         ``computerDnsName`` may be the short or the full name, so both are asked for, in the spelling given and in

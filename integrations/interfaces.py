@@ -74,8 +74,8 @@ class Directory(Protocol):
 class Endpoint(Protocol):
     """What can cut a host off from the network."""
 
-    async def find_device(self, hostname: str) -> Device:
-        """The one agent of that host. Raises NotFound or Ambiguous."""
+    async def find_device(self, hostname: str, ip: str | None = None) -> Device:
+        """The one agent of that host. ``ip`` is its address in the alert. Raises NotFound or Ambiguous."""
 
     async def quarantine(self, device: DeviceRef) -> Written:
         """Ask for quarantine unless it is there or on its way; already quarantined is success."""

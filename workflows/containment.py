@@ -112,7 +112,8 @@ class Containment:
     def _device(self) -> DeviceRef:
         device = self._case.record.device.value
         assert device is not None, "only a known agent is written to"  # noqa: S101 - _cleared holds it
-        return DeviceRef(id=device.id, hostname=device.hostname, comment=f"Holdpoint {self._case.record.reference}")
+        comment = f"Holdpoint {self._case.record.reference}"
+        return DeviceRef(id=device.id, hostname=device.hostname, comment=comment, seen=device.containment)
 
     async def _write(self, action: ActionName) -> None:
         policy = self._case.policy

@@ -117,7 +117,7 @@ class Enrichment:
         self._case.publish()
 
     async def _agent_of(self, host: Host) -> Fact[Any]:
-        request = FindDevice(hostname=host.name)
+        request = FindDevice(hostname=host.name, ip=host.ip)
         return await steps.fact_or_reason(steps.find_device(request, self._case.policy.enrich_within))
 
 

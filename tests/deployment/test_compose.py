@@ -17,6 +17,7 @@ import yaml
 from temporalio.testing import WorkflowEnvironment
 
 import settings
+import settings_sections
 import worker
 
 ROOT = Path(__file__).parents[2]
@@ -160,11 +161,11 @@ def test_a_stop_lasts_longer_than_the_drain() -> None:
 
 def test_each_mounted_secret_is_one_of_the_settings() -> None:
     mounted = SERVICES["worker"]["secrets"]
-    known: dict[str, type[settings.Section]] = {
-        "securonix__password": settings.SecuronixSettings,
-        "directory__password": settings.DirectorySettings,
-        "endpoint__crowdstrike__client_secret": settings.CrowdstrikeSettings,
-        "ticketing__servicenow__password": settings.ServiceNowSettings,
+    known: dict[str, type[settings_sections.Section]] = {
+        "securonix__password": settings_sections.SecuronixSettings,
+        "directory__password": settings_sections.DirectorySettings,
+        "endpoint__crowdstrike__client_secret": settings_sections.CrowdstrikeSettings,
+        "ticketing__servicenow__password": settings_sections.ServiceNowSettings,
     }
     assert set(mounted) == set(known)
     for name, section in known.items():
@@ -175,7 +176,7 @@ def test_each_mounted_secret_is_one_of_the_settings() -> None:
     assert environment[settings.CONFIG_VARIABLE] == "/etc/holdpoint/holdpoint.toml"
     for name in environment:
         if name.startswith("HOLDPOINT_MAIL__"):
-            assert name.rpartition("__")[2].lower() in settings.MailSettings.model_fields
+            assert name.rpartition("__")[2].lower() in settings_sections.MailSettings.model_fields
 
 
 def test_nothing_is_needed_to_try_the_mail_but_its_profile() -> None:

@@ -174,7 +174,7 @@ class World:
         self.writes.append("disable")
         return Written(changed=True, before={"userAccountControl": "512"})
 
-    async def find_device(self, hostname: str) -> Device:
+    async def find_device(self, hostname: str, ip: str | None = None) -> Device:
         await self._meet("find_device")
         status = "contained" if self.contained else "normal"
         return Device(id="aid-1", hostname=hostname, kind=self.device_kind, containment=status)
