@@ -1,4 +1,4 @@
-"""What stands before every containment write: allow it, or ask a person first, with the reason in words.
+"""What stands before every containment write: allow it, ask a person first, or deny it, with the reason in words.
 
 The identifiers of privileged accounts and groups are those of MS-DTYP 2.4.2.4.
 """
@@ -9,7 +9,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from incident.evidence import Device, Frozen, Host, Person
-from incident.policy import GuardrailPolicy, Mode
+from incident.policy import Approval, GuardrailPolicy, Mode
+from incident.requests import Reservation
+from incident.triage import ActionName
 
 _PRIVILEGED_ACCOUNTS = {500: "the built-in administrator", 501: "the guest account", 502: "the Kerberos key account"}
 _PRIVILEGED_BY_NAME = {"administrator": 500, "guest": 501, "krbtgt": 502}
@@ -37,16 +39,29 @@ _PROTECTED_KINDS = {"domain controller", "server"}
 
 
 class Allowance(StrEnum):
-    """What a guardrail says."""
+    """What a guardrail says. ``DENY`` is what no answer changes for now."""
 
     ALLOW = "allow"
     ASK = "ask"
+    DENY = "deny"
+
+
+class Ground(StrEnum):
+    """Which guardrail spoke."""
+
+    NONE = "none"
+    OBSERVED = "observed"
+    PROTECTED = "protected"
+    MODE = "mode"
+    FROZEN = "frozen"
+    BUDGET = "budget"
 
 
 class Ruling(Frozen):
-    """A guardrail's word and its reason. The reason stands in the case, the mail and the ticket."""
+    """A guardrail's word, its ground and its reason. The reason stands in the case, the mail and the ticket."""
 
     allowance: Allowance
+    ground: Ground = Ground.NONE
     reason: str
 
     @property
@@ -54,57 +69,124 @@ class Ruling(Frozen):
         """Whether a person has to approve first."""
         return self.allowance is Allowance.ASK
 
+    @property
+    def allows(self) -> bool:
+        """Whether the write may go out."""
+        return self.allowance is Allowance.ALLOW
+
+
+class Target(Frozen):
+    """What an action is about: an account, or a host with its endpoint agent."""
+
+    person: Person | None = None
+    host: Host | None = None
+    device: Device | None = None
+
+
+class Context(Frozen):
+    """What a guardrail knows besides the target.
+
+    ``answered`` says that an analyst decided it: that satisfies the mode and the limits, and protects nobody less.
+    ``approved`` says that the protected target itself was approved as the policy demands. ``reservation`` is what the
+    ledger said; ``None`` where it was not asked so far.
+    """
+
+    policy: GuardrailPolicy
+    answered: bool = False
+    approved: bool = False
+    reservation: Reservation | None = None
+
 
 _ALLOWED = Ruling(allowance=Allowance.ALLOW, reason="no guardrail applies")
 
 
-def _ask(reason: str) -> Ruling:
-    return Ruling(allowance=Allowance.ASK, reason=reason)
+def evaluate(action: ActionName, target: Target, context: Context) -> Ruling:
+    """What the guardrails say about one write.
 
-
-def _mode(policy: GuardrailPolicy, *, answered: bool) -> Ruling:
-    if policy.mode is Mode.ACT or answered:
-        return _ALLOWED
-    return _ask(f"guardrails.mode is {policy.mode}: nothing is done without a person")
-
-
-def evaluate_account(person: Person, policy: GuardrailPolicy, *, answered: bool = False) -> Ruling:
-    """Whether this account may be disabled without a person.
-
-    ``answered`` says that an analyst decided it: that satisfies the mode, and protects nobody less.
+    Raises:
+        ValueError: the target is not of the action's kind; what is not known is never written to.
     """
+    policy = context.policy
+    if policy.mode_of(action) is Mode.OBSERVE:
+        why = f"guardrails: {action} is in observe mode, so it is written down and not done"
+        return Ruling(allowance=Allowance.DENY, ground=Ground.OBSERVED, reason=why)
+    protected = protection(action, target, policy)
+    if protected and not context.approved:
+        never = policy.protected_approval is Approval.NEVER
+        return Ruling(allowance=Allowance.DENY if never else Allowance.ASK, ground=Ground.PROTECTED, reason=protected)
+    if not context.answered and policy.mode_of(action) is not Mode.ACT:
+        why = f"guardrails: {action} is in {policy.mode_of(action)} mode, so nothing is done without a person"
+        return Ruling(allowance=Allowance.ASK, ground=Ground.MODE, reason=why)
+    return _by_ledger(context) or _ALLOWED
+
+
+def _by_ledger(context: Context) -> Ruling | None:
+    told = context.reservation
+    if told is None or told.granted:
+        return None
+    if told.frozen:
+        return Ruling(allowance=Allowance.DENY, ground=Ground.FROZEN, reason=told.reason)
+    return None if context.answered else Ruling(allowance=Allowance.ASK, ground=Ground.BUDGET, reason=told.reason)
+
+
+def protection(action: ActionName, target: Target, policy: GuardrailPolicy) -> str | None:
+    """Why the target of this action is protected, in words, or ``None``.
+
+    Raises:
+        ValueError: the target is not of the action's kind.
+    """
+    if action is ActionName.DISABLE_ACCOUNT:
+        if target.person is None:
+            raise ValueError("only a known account is evaluated")
+        return _protected_account(target.person, policy)
+    if target.host is None:
+        raise ValueError("only a known host is evaluated")
+    return _protected_host(target.host, target.device, policy)
+
+
+def _protected_account(person: Person, policy: GuardrailPolicy) -> str | None:
     names = [name for name in (person.account, person.upn, *person.mails) if name]
-    if any(_matches(name, pattern) for pattern in _spellings(policy.protected_accounts) for name in names):
-        return _ask(f"account {person.account} is on the list of protected accounts")
+    if _listed(names, policy.own_accounts):
+        return f"account {person.account} is one that Holdpoint itself uses"
+    if _listed(names, policy.protected_accounts):
+        return f"account {person.account} is on the list of protected accounts"
+    if any(person.answers_to(mail) for mail in policy.responders):
+        return f"account {person.account} belongs to one of those who answer cases"
     if person.service_account:
-        return _ask(f"account {person.account} is a service account: {person.service_account}")
+        return f"account {person.account} is a service account: {person.service_account}"
+    if person.account.endswith("$"):
+        return f"account {person.account} is a machine's or a managed service account"
     rid = _rid(person.sid) if person.sid else _PRIVILEGED_BY_NAME.get(person.account.casefold())
     if rid in _PRIVILEGED_ACCOUNTS:
-        return _ask(f"account {person.account} is {_PRIVILEGED_ACCOUNTS[rid]}")
+        return f"account {person.account} is {_PRIVILEGED_ACCOUNTS[rid]}"
+    return _protected_member(person, policy)
+
+
+def _protected_member(person: Person, policy: GuardrailPolicy) -> str | None:
     for group in person.groups:
         privileged = _privileged_group(group.name, group.sid)
         if privileged:
-            return _ask(f"account {person.account} is a member of {privileged}")
-        patterns = _spellings(policy.protected_groups)
-        if any(_matches(name, pattern) for pattern in patterns for name in (group.name, group.sid or "")):
-            return _ask(f"account {person.account} is a member of the protected group {group.name}")
-    return _mode(policy, answered=answered)
+            return f"account {person.account} is a member of {privileged}"
+        if _listed([group.name, group.sid or ""], policy.protected_groups):
+            return f"account {person.account} is a member of the protected group {group.name}"
+    return None
 
 
-def evaluate_host(host: Host, device: Device | None, policy: GuardrailPolicy, *, answered: bool = False) -> Ruling:
-    """Whether this host may be quarantined without a person. ``device`` tells what kind of machine it is.
-
-    ``answered`` as in ``evaluate_account``.
-    """
+def _protected_host(host: Host, device: Device | None, policy: GuardrailPolicy) -> str | None:
     names = (host.name, device.hostname) if device else (host.name,)
-    if any(
-        _matches(host.ip, pattern) or any(_means_host(name, pattern) for name in names)
-        for pattern in policy.protected_hosts
+    for patterns, why in (
+        (policy.own_hosts, "one that Holdpoint itself uses"),
+        (policy.protected_hosts, "on the list of protected hosts"),
     ):
-        return _ask(f"host {host.name} is on the list of protected hosts")
+        if any(_matches(host.ip, p) or any(_means_host(name, p) for name in names) for p in patterns):
+            return f"host {host.name} is {why}"
     if device and device.kind and device.kind.casefold() in _PROTECTED_KINDS:
-        return _ask(f"host {host.name} is a {device.kind.lower()}")
-    return _mode(policy, answered=answered)
+        return f"host {host.name} is a {device.kind.lower()}"
+    return None
+
+
+def _listed(names: list[str], patterns: tuple[str, ...]) -> bool:
+    return any(_matches(name, pattern) for pattern in _spellings(patterns) for name in names)
 
 
 def _spellings(patterns: tuple[str, ...]) -> list[str]:

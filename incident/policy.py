@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from incident.evidence import Fact, Frozen, Risk
-from incident.triage import RiskLevel
+from incident.triage import ActionName, RiskLevel
 
 
 class OnUnanswered(StrEnum):
@@ -29,6 +29,14 @@ class Mode(StrEnum):
     ACT = "act"
 
 
+class Approval(StrEnum):
+    """Who has to approve a write to what is protected."""
+
+    ONE = "one"
+    TWO_TIERS = "two_tiers"
+    NEVER = "never"
+
+
 class Tier(Frozen):
     """Who is asked, in order of escalation: ``recipients`` get the mail, ``analysts`` may answer, for ``wait``."""
 
@@ -39,17 +47,39 @@ class Tier(Frozen):
 
 
 class GuardrailPolicy(Frozen):
-    """Who and what is not contained without a person. Names may hold ``*`` and ``?``."""
+    """What stands before every write. Names may hold ``*`` and ``?``.
+
+    ``modes`` overrides ``mode`` action by action. ``ledger`` says that each write is reserved in the ledger of
+    containments first, which holds the two limits and the freeze switch. ``responders`` are the mail addresses of those
+    who answer, ``own_accounts`` and ``own_hosts`` what Holdpoint itself uses. The defaults are those of a case that was
+    started before a guardrail existed: it keeps the rules that it began with.
+    """
 
     mode: Mode = Mode.ACT
+    modes: dict[ActionName, Mode] = Field(default={})
+    ledger: bool = False
     max_per_hour: int = 100
+    max_per_department: int | None = None
+    protected_approval: Approval = Approval.ONE
     protected_accounts: tuple[str, ...] = ()
     protected_groups: tuple[str, ...] = ()
     protected_hosts: tuple[str, ...] = ()
+    responders: tuple[str, ...] = ()
+    own_accounts: tuple[str, ...] = ()
+    own_hosts: tuple[str, ...] = ()
+
+    def mode_of(self, action: ActionName) -> Mode:
+        """How far Holdpoint goes by itself with this action."""
+        return self.modes.get(action, self.mode)
 
 
 class CasePolicy(Frozen):
-    """Everything that steers one case."""
+    """Everything that steers one case.
+
+    ``settle_within`` is how long the ticket waits for the read-backs before it is told that one is pending; ``None``
+    means all of ``verify_within``. ``lease`` is how long a containment stands before somebody is asked whether to
+    release or renew it; ``None`` means until somebody releases it.
+    """
 
     medium_at: float
     high_at: float
@@ -61,6 +91,9 @@ class CasePolicy(Frozen):
     contain_within: timedelta
     verify_within: timedelta
     ticket_within: timedelta
+    settle_within: timedelta | None = None
+    lease: timedelta | None = None
+    revoke_sign_ins: bool = False
     tiers: tuple[Tier, ...] = Field(min_length=1)
     guardrails: GuardrailPolicy = GuardrailPolicy()
 

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from incident.alert import Alert
 from incident.evidence import Corroboration, Device, Fact, Frozen, Host, Person, Risk
-from incident.requests import ActionState
+from incident.requests import AccountRef, ActionState, DeviceRef
 from incident.text import plain
 from incident.triage import ActionName, Corroborated, Priority, RiskLevel
 
@@ -44,6 +44,7 @@ class Outcome(StrEnum):
     FALSE_POSITIVE = "false_positive"
     UNANSWERED = "unanswered"
     DUPLICATE = "duplicate"
+    OBSERVED = "observed"
 
 
 class DecidedBy(StrEnum):
@@ -73,10 +74,21 @@ class Asked(Frozen):
     failed: str | None = None
 
 
+class Approved(Frozen):
+    """One approval of a protected target: by whom, of which tiers, and why."""
+
+    analyst: str
+    tiers: tuple[str, ...]
+    actions: tuple[ActionName, ...]
+    reason: str
+    at: AwareDatetime
+
+
 class Question(BaseModel):
     """A question that stands: ``contain`` would do ``actions``; it is ``tier``'s turn until ``due_at``.
 
     ``protected`` says that it is about what a guardrail protects: then an answer approves, and no default does.
+    ``quorum`` people of as many tiers have to say ``contain``; ``approvals`` are those who said so far.
     """
 
     id: str
@@ -86,11 +98,16 @@ class Question(BaseModel):
     due_at: AwareDatetime
     why: str
     protected: bool = False
+    quorum: int = 1
+    approvals: list[Approved] = []
     asked: list[Asked] = []
 
 
 class Decision(Frozen):
-    """What was decided, on whose word, and what it asks for. ``analyst`` is set where a person decided."""
+    """What was decided, on whose word, and what it asks for. ``analyst`` is set where a person decided.
+
+    ``approvals`` names everybody who said so where more than one had to.
+    """
 
     decision: str
     by: DecidedBy
@@ -98,6 +115,7 @@ class Decision(Frozen):
     reason: str
     actions: tuple[ActionName, ...]
     question: str | None = None
+    approvals: tuple[str, ...] = ()
     at: AwareDatetime
 
     @property
@@ -117,16 +135,25 @@ class Dissent(Frozen):
 
 
 class ActionRecord(BaseModel):
-    """One containment action: how far it came, the state that it found, and on whose word it was done."""
+    """One containment action: how far it came, the state that it found, and on whose word it was done.
+
+    ``account`` or ``device`` is what was written to, ``approvals`` those who approved it where it is protected,
+    ``sign_ins`` what became of the account's sessions elsewhere, ``pending_until`` how long a read-back is waited for.
+    """
 
     action: ActionName
     target: str | None
     state: ActionState
+    account: AccountRef | None = None
+    device: DeviceRef | None = None
+    approvals: tuple[str, ...] = ()
+    sign_ins: str | None = None
     before: dict[str, str] | None = None
     changed: bool = False
     by: str
     at: AwareDatetime
     detail: str = ""
+    pending_until: AwareDatetime | None = None
 
 
 class TicketRecord(Frozen):

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import AwareDatetime
 
 from incident.evidence import Frozen
-from incident.triage import Priority
+from incident.triage import ActionName, Priority
 
 
 class LocateHost(Frozen):
@@ -70,6 +70,28 @@ class AccountRef(Frozen):
     account: str
 
 
+class EnableAccount(Frozen):
+    """Undo ``DisableAccount``: ``before`` is the state that it found."""
+
+    account: AccountRef
+    before: dict[str, str]
+
+
+class ConfirmElsewhere(Frozen):
+    """Is the account disabled at the other directory servers too? ``server`` has answered already."""
+
+    account: AccountRef
+    server: str | None = None
+
+
+class RevokeSignIns(Frozen):
+    """Whose sessions elsewhere end: the names by which a cloud directory may know the account."""
+
+    account: str
+    upn: str | None = None
+    mails: tuple[str, ...] = ()
+
+
 class FindDevice(Frozen):
     """The host whose endpoint agent is wanted. ``ip`` is its address in the alert, for controls that know no names."""
 
@@ -103,14 +125,31 @@ class QuarantineHost(Frozen):
     seen: dict[str, str]
 
 
+class LiftQuarantine(Frozen):
+    """Undo ``QuarantineHost``: ``before`` is the state that it found."""
+
+    device: DeviceRef
+    before: dict[str, str]
+
+
 class ActionState(StrEnum):
-    """How far a containment action has come. Only a read-back makes it verified."""
+    """How far a containment action has come. Only a read-back makes it verified.
+
+    In order: ``REQUESTED`` (decided), ``ACCEPTED`` (the vendor took the write), ``IN_FORCE`` (a read-back says so, and
+    another directory server that should say so too was not to be asked), ``VERIFIED``. ``PARTIAL`` is in force at one
+    server and not at another; ``UNREACHABLE`` was accepted and is not in force so far; ``LEFT_ALONE`` was not done, by
+    a guardrail; ``OBSERVED`` would have been done.
+    """
 
     REQUESTED = "requested"
+    ACCEPTED = "accepted"
+    IN_FORCE = "in_force"
     VERIFIED = "verified"
+    PARTIAL = "partial"
     FAILED = "failed"
     UNREACHABLE = "unreachable"
     LEFT_ALONE = "left_alone"
+    OBSERVED = "observed"
 
 
 class Written(Frozen):
@@ -125,11 +164,40 @@ class Written(Frozen):
 
 
 class ReadBack(Frozen):
-    """What the vendor says afterwards. ``in_force`` is the only proof; ``pending`` means accepted and not yet there."""
+    """What the vendor says afterwards. ``in_force`` is the only proof; ``pending`` means accepted and not yet there.
+
+    ``server`` is the directory server that answered, and ``others`` how many more are configured.
+    """
 
     in_force: bool
     pending: bool = False
     detail: str = ""
+    server: str | None = None
+    others: int = 0
+
+
+class Reserve(Frozen):
+    """A place in the ledger of containments for a case's writes, all of them or none.
+
+    ``key`` makes a second call find the first one's place. ``automatic`` writes are held to the limits; approved ones
+    count and are not held.
+    """
+
+    key: str
+    case_id: str
+    actions: tuple[ActionName, ...]
+    department: str | None = None
+    automatic: bool
+    max_per_hour: int
+    max_per_department: int | None = None
+
+
+class Reservation(Frozen):
+    """What the ledger says: granted, or not and why. ``frozen`` is the switch, which holds approved writes too."""
+
+    granted: bool
+    frozen: bool = False
+    reason: str = ""
 
 
 class TicketDraft(Frozen):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from incident.evidence import Fact
-from incident.guardrails import evaluate_account, evaluate_host
+from incident.guardrails import Context, Ground, Ruling, Target, evaluate
 from incident.policy import CasePolicy, OnUnanswered
 from incident.question import AnswerOption, FactLine, MailContext
 from incident.record import ActionRecord, CaseRecord, Question
@@ -25,10 +25,14 @@ _ON_UNANSWERED = {
 _VERBS = {ActionName.QUARANTINE_HOST: "quarantine host", ActionName.DISABLE_ACCOUNT: "disable account"}
 _STATES = {
     ActionState.REQUESTED: "requested, not verified yet",
+    ActionState.ACCEPTED: "accepted, not verified yet",
+    ActionState.IN_FORCE: "in force, not confirmed by another server",
     ActionState.VERIFIED: "verified",
+    ActionState.PARTIAL: "in force at one server, not at another: left for hands",
     ActionState.FAILED: "FAILED",
     ActionState.UNREACHABLE: "requested, not in force so far: left for hands",
     ActionState.LEFT_ALONE: "left alone",
+    ActionState.OBSERVED: "would have been done; observe mode, nothing was touched",
 }
 _MAX_JOINED = 50
 _LONGEST_CASE_ID = 1000
@@ -111,19 +115,26 @@ def effect(record: CaseRecord, policy: CasePolicy, action: ActionName, *, approv
     if action is ActionName.QUARANTINE_HOST:
         fact: Fact[Any] = record.device if record.host.known else record.host
         host = record.host.value
-        ruling = evaluate_host(host, record.device.value, policy.guardrails, answered=True) if host else None
+        ruling = _ruling(action, Target(host=host, device=record.device.value), policy) if host else None
         target = host.name if host else None
     else:
         fact = record.user
         user = record.user.value
-        ruling = evaluate_account(user, policy.guardrails, answered=True) if user else None
+        ruling = _ruling(action, Target(person=user), policy) if user else None
         target = user.account if user else None
     if not fact.known or target is None:
         return plain(f"cannot {_VERBS[action]}: {fact.reason}")
     text = f"{_VERBS[action]} {target}"
-    if ruling and ruling.asks and not approving:
-        text += f" (asked about once more on its own: {ruling.reason})"
+    if ruling and ruling.ground is Ground.OBSERVED:
+        text = f"write down, and not do: {text} ({ruling.reason})"
+    elif ruling and not ruling.allows and not approving:
+        again = "asked about once more on its own" if ruling.asks else "left for hands"
+        text += f" ({again}: {ruling.reason})"
     return plain(text)
+
+
+def _ruling(action: ActionName, target: Target, policy: CasePolicy) -> Ruling:
+    return evaluate(action, target, Context(policy=policy.guardrails, answered=True))
 
 
 def options(record: CaseRecord, policy: CasePolicy, question: Question) -> tuple[AnswerOption, ...]:
@@ -200,10 +211,14 @@ def _asked_before(question: Question, tier: str) -> tuple[str, ...]:
 
 def action_line(action: ActionRecord) -> str:
     """An action and how far it came."""
-    detail = f" ({action.detail})" if action.detail else ""
-    return plain(
-        f"{_VERBS[action.action]} {action.target or '(unknown)'}: {_STATES[action.state]}{detail}, by {action.by}"
-    )
+    notes = [action.detail] if action.detail else []
+    if action.pending_until:
+        notes.append(f"looked for until {clock(action.pending_until)}")
+    if action.sign_ins:
+        notes.append(f"sign-ins {action.sign_ins}")
+    detail = f" ({'; '.join(notes)})" if notes else ""
+    who = " and ".join(action.approvals) or action.by
+    return plain(f"{_VERBS[action.action]} {action.target or '(unknown)'}: {_STATES[action.state]}{detail}, by {who}")
 
 
 def details(record: CaseRecord, policy: CasePolicy | None) -> str:

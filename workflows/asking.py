@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import combinations
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from incident.decision import Electorate
+    from incident.decision import Answer, DecisionName, Electorate
     from incident.policy import Tier
-    from incident.record import Asked, Question
+    from incident.record import Approved, Asked, Question
     from incident.requests import MailKind, Notice
     from incident.telling import mail_context
     from incident.triage import ActionName
@@ -39,17 +40,68 @@ class Asking:
         left = self.electorate().remaining(configured)
         return left or (Tier(name=_NOBODY, recipients=(), analysts=(), wait=configured[-1].wait),)
 
-    def pose(self, actions: tuple[ActionName, ...], why: str, *, protected: bool) -> Question:
+    def pose(self, actions: tuple[ActionName, ...], why: str, *, protected: bool, quorum: int = 1) -> Question:
         """Put a new question; the hold point's first turn completes it."""
         record = self._case.record
         record.questions_asked += 1
         identifier = f"{record.reference}-Q{record.questions_asked}"
         now = self._case.now
         record.question = Question(
-            id=identifier, posed_at=now, actions=actions, tier=_NOBODY, due_at=now, why=why, protected=protected
+            id=identifier,
+            posed_at=now,
+            actions=actions,
+            tier=_NOBODY,
+            due_at=now,
+            why=why,
+            protected=protected,
+            quorum=quorum,
         )
         self._case.note(f"question {identifier}: {why}")
         return record.question
+
+    def objection(self, answer: Answer, question: Question) -> str | None:
+        """Why an approval does not count beside those that were given, or ``None``."""
+        if question.quorum < 2 or answer.decision is not DecisionName.CONTAIN:
+            return None
+        if self.possible(question.quorum) is not None:
+            return self.possible(question.quorum)
+        given = {approval.analyst.casefold() for approval in question.approvals}
+        if answer.analyst.casefold() in given:
+            return f"{answer.analyst} has approved {question.id} already; somebody of another tier has to as well"
+        return None
+
+    def possible(self, quorum: int) -> str | None:
+        """Why so many approvers of as many tiers cannot be had, or ``None``."""
+        sets = [set(map(str.casefold, tier.analysts)) for tier in self.electorate().remaining(self._case.policy.tiers)]
+        if quorum < 2 or any(len(one | other) > 1 for one, other in combinations(sets, 2)):
+            return None
+        return "the policy wants approvers of two different tiers, and there are none: this is left for hands"
+
+    def enough(self, answer: Answer, question: Question) -> bool:
+        """Count an answer in; tells whether it decides. Anybody may decide against, alone."""
+        if question.quorum < 2 or answer.decision is not DecisionName.CONTAIN:
+            return True
+        tiers = tuple(
+            tier.name
+            for tier in self._case.policy.tiers
+            if answer.analyst.casefold() in map(str.casefold, tier.analysts)
+        )
+        approved = Approved(
+            analyst=answer.analyst, tiers=tiers, actions=answer.chosen, reason=answer.reason, at=self._case.now
+        )
+        earlier = list(question.approvals)
+        question.approvals.append(approved)
+        self._case.publish()
+        return any(_of_two_tiers(approved, other) for other in earlier)
+
+    async def second(self, question: Question) -> None:
+        """Ask those who have not approved yet: a second approver, of another tier."""
+        given = question.approvals[-1]
+        question.why = f"{question.why} {given.analyst} approved; somebody of another tier has to as well."
+        self._case.publish()
+        for tier in self.tiers():
+            if tier.name not in given.tiers:
+                await self.tell(tier, MailKind.ASK)
 
     def turn(self, tier: Tier, due_at: datetime, *, escalated: int) -> None:
         """It is this tier's turn. The first escalation raises the priority one level."""
@@ -123,3 +175,9 @@ class Asking:
         trouble = failed or "; ".join(f"{who} refused: {why}" for who, why in refused.items())
         case.note(f"mail ({kind}) to {tier.name}: {f'FAILED: {trouble}' if trouble else 'sent'}")
         case.publish()
+
+
+def _of_two_tiers(one: Approved, other: Approved) -> bool:
+    """Whether two approvals of at least one same action come from people of two tiers."""
+    tiers = any(mine != theirs for mine in one.tiers for theirs in other.tiers)
+    return tiers and one.analyst.casefold() != other.analyst.casefold() and bool(set(one.actions) & set(other.actions))

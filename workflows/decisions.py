@@ -37,15 +37,17 @@ class Decisions:
         )
 
     def by_analyst(self, answer: Answer, question: Question) -> Decision:
-        """The first valid answer; it asks for nothing that its question did not."""
+        """The first valid answer; it asks for nothing that its question did not, nor that another approver did not."""
+        chosen = [a for a in answer.chosen if a in question.actions and _approved(a, question)]
         return self._made(
             Decision(
                 decision=answer.decision,
                 by=DecidedBy.ANALYST,
                 analyst=answer.analyst,
                 reason=answer.reason,
-                actions=tuple(action for action in answer.chosen if action in question.actions),
+                actions=tuple(chosen),
                 question=question.id,
+                approvals=tuple(approval.analyst for approval in question.approvals),
                 at=self._case.now,
             )
         )
@@ -70,3 +72,9 @@ class Decisions:
         self._case.measures.decided(decision.decision, decision.by)
         self._case.note(f"decided: {decision.decision} by {decision.who}: {decision.reason}")
         return decision
+
+
+def _approved(action: ActionName, question: Question) -> bool:
+    """Whether as many people as the question demands want this action."""
+    wanted = sum(action in approval.actions for approval in question.approvals)
+    return question.quorum < 2 or wanted >= question.quorum

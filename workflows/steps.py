@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from incident.requests import (
         AccountRef,
         CommentIncident,
+        ConfirmElsewhere,
         Delivery,
         DeviceRef,
         DisableAccount,
@@ -29,6 +30,9 @@ with workflow.unsafe.imports_passed_through():
         Notice,
         QuarantineHost,
         ReadBack,
+        Reservation,
+        Reserve,
+        RevokeSignIns,
         ScoreRisk,
         SnapshotPolicy,
         Ticket,
@@ -77,6 +81,9 @@ class Step(Generic[Request, Result]):
 PENDING: Final = "NotYet"
 """The type of the failure that says: accepted, and not in force so far."""
 
+NOT_IN_FORCE: Final = "NotInForce"
+"""The type of the failure that says: neither in force nor on its way."""
+
 snapshot_policy = Step[SnapshotPolicy, CasePolicy](
     "case.snapshot_policy", CasePolicy, policies.OWN, lambda _: "Snapshot the settings"
 )
@@ -104,6 +111,16 @@ disable_account = Step[DisableAccount, Written](
 confirm_disabled = Step[AccountRef, ReadBack](
     "directory.confirm_disabled", ReadBack, policies.READ_BACK, lambda account: f"Is {account.account} disabled?"
 )
+confirm_elsewhere = Step[ConfirmElsewhere, ReadBack](
+    "directory.confirm_elsewhere",
+    ReadBack,
+    policies.READ_BACK,
+    lambda request: f"Is {request.account.account} disabled at the other servers?",
+)
+revoke_sign_ins = Step[RevokeSignIns, Written](
+    "identity.revoke_sign_ins", Written, policies.WRITE, lambda request: f"End the sessions of {request.account}"
+)
+reserve = Step[Reserve, Reservation]("ledger.reserve", Reservation, policies.OWN, lambda _: "A place in the ledger")
 find_device = Step[FindDevice, Fact[Device]](
     "endpoint.find_device", Fact[Device], policies.READ, lambda request: f"Find the agent of {request.hostname}"
 )

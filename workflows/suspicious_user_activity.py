@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from incident.alert import Alert, AlertRefused, parse_alert
     from incident.decision import Answer, AnswerRefused, DecisionName, read_answer
     from incident.evidence import Fact
-    from incident.policy import OnUnanswered
+    from incident.policy import Approval, OnUnanswered
     from incident.record import Decision, Outcome, Stage
     from incident.requests import ActionState, CommentIncident, EarlierCase, SnapshotPolicy
     from incident.telling import action_line, timeline, why_asked
@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import policies, steps
     from workflows.asking import Asking
     from workflows.case import NO_ALERT, Case, CaseInput
-    from workflows.containment import Containment
+    from workflows.containment import Containment, next_group
     from workflows.decisions import Decisions
     from workflows.enrichment import Enrichment
     from workflows.hold_point import Ending, HoldPoint
@@ -88,18 +88,22 @@ class SuspiciousUserActivity:
         await self._containment.contain(decision, decision.actions)
         # Beside the rest: a ticket system that is down must not keep a person from being asked.
         telling = asyncio.create_task(self._tell_ticket())
-        if self._containment.protected:
-            decision = await self._decide_about_protected()
+        while held := next_group(self._containment.held):
+            decision = await self._decide_about_held(decision, *held)
         await telling
-        if not self._containment.begun:
-            return await self._untouched(decision)
+        if await self._containment.settled():
+            await self._ticket.tell(f"What was still out: {self._what_was_done()}")
+        if not self._containment.begun and not self._containment.observed:
+            if not self._containment.held:
+                return await self._untouched(decision)
+            await self._ticket.tell(self._what_was_done())
         if self._unseen:
             await self._ticket.tell(f"Joined since: {', '.join(alert.id for alert in self._unseen)}.")
         await self._tell_what_is_left()
         return self._containment.outcome()
 
     async def _tell_ticket(self) -> None:
-        if self._containment.begun:
+        if self._containment.begun or self._containment.observed:
             await self._ticket.tell(self._what_was_done())
 
     async def _untouched(self, decision: Decision) -> Outcome:
@@ -183,11 +187,13 @@ class SuspiciousUserActivity:
             await self._enrichment.device_known()
         return self._decisions.by_table(verdict)
 
-    async def _hold(self, actions: tuple[ActionName, ...], why: str, *, protected: bool = False) -> Decision:
+    async def _hold(
+        self, actions: tuple[ActionName, ...], why: str, *, protected: bool = False, quorum: int = 1
+    ) -> Decision:
         """Ask, and wait until somebody answers, the world changes, or nobody is left to ask."""
         policy = self._case.policy
         standing = self._record.question
-        question = standing or self._asking.pose(actions, why, protected=protected)
+        question = standing or self._asking.pose(actions, why, protected=protected, quorum=quorum)
         self._answer = None
         self._hold_point = hold = HoldPoint(
             self._asking.tiers(),
@@ -248,19 +254,26 @@ class SuspiciousUserActivity:
                 hold.settle(Ending.SUSPENDED)
                 return verdict
 
-    async def _decide_about_protected(self) -> Decision:
-        """The other half is done; what a guardrail protects is asked about alone."""
-        protected = self._containment.protected
-        actions = tuple(action for action in CONTAIN if action in protected)
-        why = "; ".join(protected[action] for action in actions)
-        decision = await self._hold(actions, f"Protected, so a person decides about this alone: {why}.", protected=True)
+    async def _decide_about_held(self, made: Decision, actions: tuple[ActionName, ...], protected: bool) -> Decision:
+        """The other half is done; what a guardrail holds back is asked about alone."""
+        held = self._containment.held
+        reasons = {action: held[action].reason for action in actions}
+        kind = "Protected, so people decide about this alone" if protected else "Held back, so a person decides"
+        why = f"{kind}: {'; '.join(dict.fromkeys(reasons.values()))}."
+        quorum = 2 if protected and self._case.policy.guardrails.protected_approval is Approval.TWO_TIERS else 1
+        impossible = self._asking.possible(quorum)
+        if impossible:
+            for action in actions:
+                self._containment.deny(action, f"{reasons[action]}; {impossible}")
+            return made
+        decision = await self._hold(actions, why, protected=True, quorum=quorum)
         for action in (a for a in actions if a not in decision.actions):
-            self._containment.leave_alone(action, f"{protected[action]}; {decision.decision} by {decision.who}")
+            self._containment.leave_alone(action, f"{reasons[action]}; {decision.decision} by {decision.who}")
         chosen = tuple(action for action in actions if action in decision.actions)
         if chosen:
-            await self._containment.contain(decision, chosen, approved=True)
+            await self._containment.contain(decision, chosen, approved=protected)
         if self._containment.begun:
-            await self._ticket.tell(f"About what is protected: {decision.decision}. {self._what_was_done()}")
+            await self._ticket.tell(f"About what was held back: {decision.decision}. {self._what_was_done()}")
         return decision
 
     async def _stand_down(self, decision: Decision) -> None:
@@ -335,7 +348,9 @@ class SuspiciousUserActivity:
         accepted = self._weighed(answer)
         question = self._record.question
         self._accept(accepted)
+        lacking = question is not None and self._answer is None
         return {
+            **({"waits_for": "a second approver, of another tier"} if lacking else {}),
             "case_id": self._record.case_id,
             "question": question.id if question else None,
             "decision": accepted.decision.value,
@@ -384,13 +399,21 @@ class SuspiciousUserActivity:
             raise AnswerRefused(f"question {answer.question} was withdrawn or answered; {question.id} stands")
         if answer.actions is not None and not set(answer.actions) <= set(question.actions):
             raise AnswerRefused(f"actions: {question.id} asks about {', '.join(question.actions)} only")
+        objection = self._asking.objection(answer, question)
+        if objection:
+            raise AnswerRefused(objection)
         return answer
 
     def _accept(self, answer: Answer) -> None:
-        self._answer = answer
-        if self._hold_point:
-            self._hold_point.settle(Ending.ANSWERED)
+        """Take an answer that counts. One approval of two leaves the question standing and asks the other tiers."""
         self._case.note(f"{answer.analyst} answered {answer.decision}: {answer.reason}")
+        question, hold = self._record.question, self._hold_point
+        if question is not None and not self._asking.enough(answer, question):
+            self._errands.append(asyncio.create_task(self._asking.second(question)))
+            return
+        self._answer = answer
+        if hold:
+            hold.settle(Ending.ANSWERED)
 
 
 def _newer(old: Fact[Any], new: Fact[Any]) -> Fact[Any]:

@@ -8,26 +8,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from incident.evidence import Group, Host
-from incident.guardrails import evaluate_account, evaluate_host
+from incident.evidence import Device, Group, Host, Person
+from incident.guardrails import Context, Ruling, Target, evaluate
 from incident.policy import GuardrailPolicy, Mode
+from incident.triage import ActionName
 from tests.unit.builders import DOMAIN, HOSTILE, device, person
 
+DISABLE, QUARANTINE = ActionName.DISABLE_ACCOUNT, ActionName.QUARANTINE_HOST
+DISABLE, QUARANTINE = ActionName.DISABLE_ACCOUNT, ActionName.QUARANTINE_HOST
 HOST = Host(name="ws-042.corp.example.com", ip="10.20.30.40")
 PRIVILEGED_RIDS = [512, 516, 517, 518, 519, 520, 521, 526, 527]
 BUILTIN = ["S-1-5-32-544", "S-1-5-32-548", "S-1-5-32-549", "S-1-5-32-550", "S-1-5-32-551", "S-1-5-32-552"]
 
 
+def account_ruling(about: Person, policy: GuardrailPolicy | None = None, *, answered: bool = False) -> Ruling:
+    return evaluate(DISABLE, Target(person=about), Context(policy=policy or GuardrailPolicy(), answered=answered))
+
+
+def host_ruling(
+    host: Host, agent: Device | None, policy: GuardrailPolicy | None = None, *, answered: bool = False
+) -> Ruling:
+    context = Context(policy=policy or GuardrailPolicy(), answered=answered)
+    return evaluate(QUARANTINE, Target(host=host, device=agent), context)
+
+
 def asks_about_account(policy: GuardrailPolicy | None = None, **changed: Any) -> bool:
-    ruling = evaluate_account(person(**changed), policy or GuardrailPolicy())
+    ruling = account_ruling(person(**changed), policy)
     assert ruling.reason
-    return ruling.asks
+    return not ruling.allows
 
 
 def asks_about_host(policy: GuardrailPolicy | None = None, host: Host = HOST, **changed: Any) -> bool:
-    ruling = evaluate_host(host, device(**changed) if changed else None, policy or GuardrailPolicy())
+    ruling = evaluate(
+        QUARANTINE,
+        Target(host=host, device=device(**changed) if changed else None),
+        Context(policy=policy or GuardrailPolicy()),
+    )
     assert ruling.reason
-    return ruling.asks
+    return not ruling.allows
 
 
 def test_an_ordinary_employee_on_an_ordinary_workstation_is_contained() -> None:
@@ -86,7 +104,7 @@ def test_no_service_account_is_ever_allowed(why: str) -> None:
 
 
 def test_a_service_account_says_why() -> None:
-    ruling = evaluate_account(person(service_account="has the service principal name 'HTTP/x'"), GuardrailPolicy())
+    ruling = account_ruling(person(service_account="has the service principal name 'HTTP/x'"))
     assert "HTTP/x" in ruling.reason
     assert "jdoe" in ruling.reason
 
@@ -185,16 +203,17 @@ def test_only_act_contains_without_a_person(mode: Mode) -> None:
     asked = mode is not Mode.ACT
     assert asks_about_account(policy) is asked
     assert asks_about_host(policy) is asked
-    assert (f"guardrails.mode is {mode}" in evaluate_account(person(), policy).reason) is asked
+    assert (f"in {mode} mode" in account_ruling(person(), policy).reason) is asked
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_an_analysts_word_satisfies_the_mode_and_protects_nobody_less(mode: Mode) -> None:
     policy = GuardrailPolicy(mode=mode, protected_hosts=("web01",))
-    assert not evaluate_account(person(), policy, answered=True).asks
-    assert not evaluate_host(HOST, device(), policy, answered=True).asks
-    assert evaluate_account(person(sid=f"{DOMAIN}-500"), policy, answered=True).asks
-    assert evaluate_host(HOST, device(hostname="web01"), policy, answered=True).asks
+    observed = mode is Mode.OBSERVE
+    assert account_ruling(person(), policy, answered=True).allows is not observed
+    assert host_ruling(HOST, device(), policy, answered=True).allows is not observed
+    assert not account_ruling(person(sid=f"{DOMAIN}-500"), policy, answered=True).allows
+    assert not host_ruling(HOST, device(hostname="web01"), policy, answered=True).allows
 
 
 @given(HOSTILE.filter(bool), st.sampled_from(["accounts", "groups", "hosts"]))

@@ -264,7 +264,7 @@ def test_the_words_of_the_contract() -> None:
     ]
     assert [outcome.value for outcome in Outcome] == [
         *("contained", "account_disabled", "partially_contained", "containment_failed", "false_positive"),
-        *("unanswered", "duplicate"),
+        *("unanswered", "duplicate", "observed"),
     ]
 
 
