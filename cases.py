@@ -1,0 +1,203 @@
+"""Cases for programs: start one, answer one, look at them. The command line and a SIEM bridge stand on these."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+)
+from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateTimedOut
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from connection import TASK_QUEUE
+from incident.alert import Alert, parse_alert
+from incident.evidence import Frozen
+from incident.policy import CasePolicy
+from incident.text import plain
+from workflows import search_attributes
+
+WORKFLOW = "SuspiciousUserActivity"
+NO_WORKER = timedelta(seconds=10)
+"""How long an answer of a worker is waited for before saying that none runs."""
+
+_NO_SUCH_CASE = "there is no case {}; 'python starter.py list --all' shows them"
+
+T = TypeVar("T")
+
+
+class Started(Frozen):
+    """A case that an alert has started or joined."""
+
+    case_id: str
+    run_id: str
+    joined: bool
+
+
+class CaseRefused(Exception):
+    """What was asked for cannot be done; the message says why and what to do."""
+
+
+async def start_incident(
+    client: Client,
+    alert: Alert | dict[str, Any] | str,
+    *,
+    policy: CasePolicy | None = None,
+    task_queue: str = TASK_QUEUE,
+) -> Started:
+    """Start the case of an alert, or let the alert join the case that is open for its host.
+
+    Returns as soon as Temporal has the alert: from then on it is not lost. ``policy`` is the settings snapshot;
+    without it the worker's settings hold.
+
+    Raises:
+        AlertRefused: the alert is faulty; nothing was started.
+        RPCError: Temporal did not take it; try again, nothing doubles.
+    """
+    if not isinstance(alert, Alert):
+        alert = parse_alert(alert)
+    payload = alert.model_dump(mode="json")
+    handle = await client.start_workflow(
+        WORKFLOW,
+        {"alert": payload, "policy": policy.model_dump(mode="json") if policy else None},
+        id=alert.case_id,
+        task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        start_signal="alert",
+        start_signal_args=[payload],
+        search_attributes=search_attributes.at_start(alert.id, alert.severity.value),
+        static_summary=plain(f"{alert.rule or 'Suspicious user activity'}: {alert.destination_ip}", limit=190),
+        static_details=plain(f"Alert {alert.id}, transfer to {alert.destination_ip} at {alert.occurred_at}"),
+    )
+    # Whether it started or joined is in the server's answer only, and the SDK (pinned) keeps that behind an underscore.
+    response = handle._start_workflow_response
+    joined = not getattr(response, "started", True)
+    return Started(case_id=alert.case_id, run_id=handle.result_run_id or "", joined=joined)
+
+
+async def decide_case(client: Client, case_id: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Answer a case's question; returns the receipt. The same answer twice gives the same receipt.
+
+    Raises:
+        CaseRefused: the answer does not count, there is no such case, or no worker runs.
+    """
+    digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()[:24]
+    try:
+        receipt: dict[str, Any] = await case_handle(client, case_id).execute_update(
+            "decide", answer, id=f"decide-{digest}", result_type=dict[str, Any], rpc_timeout=NO_WORKER
+        )
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        raise CaseRefused(cause.message if isinstance(cause, ApplicationError) else str(cause)) from None
+    except UpdateTimedOut:
+        raise CaseRefused(
+            "no worker answered, so the answer may not be kept. Start a worker, or leave it as a signal:\n"
+            f"  temporal workflow signal --workflow-id {shlex.quote(case_id)} --name analyst_decision"
+            f" --input {shlex.quote(json.dumps(answer))}"
+        ) from None
+    except RPCError as error:
+        raise CaseRefused(await _why_no_case(client, case_id, error)) from None
+    return receipt
+
+
+async def case_status(client: Client, case_id: str) -> dict[str, Any]:
+    """The case as the query ``status`` answers it.
+
+    Raises:
+        CaseRefused: there is no such case, or no worker runs.
+    """
+    return await queried(client, case_id, "status", dict[str, Any])
+
+
+async def queried(client: Client, case_id: str, query: str, result: type[T]) -> T:
+    """What a query of the case answers. Raises CaseRefused as ``case_status`` does."""
+    try:
+        answer: T = await case_handle(client, case_id).query(query, result_type=result, rpc_timeout=NO_WORKER)
+    except RPCError as error:
+        raise CaseRefused(await _why_no_case(client, case_id, error)) from None
+    except WorkflowQueryFailedError as error:
+        raise CaseRefused(f"{plain(case_id)} does not answer as a case does: {plain(error.message)}") from None
+    return answer
+
+
+def case_handle(client: Client, case_id: str) -> WorkflowHandle[Any, Any]:
+    """The case of that id, which may not be there. Raises CaseRefused for what can be no id."""
+    if not case_id.isprintable() or not case_id.strip():
+        raise CaseRefused(_NO_SUCH_CASE.format(plain(case_id)))
+    return client.get_workflow_handle(case_id)
+
+
+async def _why_no_case(client: Client, case_id: str, error: RPCError) -> str:
+    if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.CANCELLED):
+        return f"no worker answers for {plain(case_id)}: start one with 'python worker.py'"
+    if error.status is not RPCStatusCode.NOT_FOUND or "namespace" in error.message.lower():
+        return f"Temporal refused: {plain(error.message)}"
+    try:
+        found = await client.get_workflow_handle(case_id).describe()
+    except RPCError:
+        return _NO_SUCH_CASE.format(plain(case_id))
+    outcome = _row(found)["outcome"]
+    return f"case {plain(case_id)} is closed{f' ({outcome})' if outcome else ''}: no question stands"
+
+
+async def list_cases(client: Client, *, everything: bool = False, limit: int = 200) -> list[dict[str, Any]]:
+    """The open cases, the latest first; with ``everything`` the closed ones too, as far as Temporal keeps them."""
+    query = f"WorkflowType = '{WORKFLOW}'" + ("" if everything else " AND ExecutionStatus = 'Running'")
+    return [_row(run) async for run in client.list_workflows(query, limit=limit)]
+
+
+def _row(run: WorkflowExecution) -> dict[str, Any]:
+    attributes = run.typed_search_attributes
+    due = attributes.get(search_attributes.DUE)
+    return {
+        "case_id": run.id,
+        "run_id": run.run_id,
+        "stage": attributes.get(search_attributes.STAGE),
+        "priority": attributes.get(search_attributes.PRIORITY),
+        "risk": attributes.get(search_attributes.RISK),
+        "user": attributes.get(search_attributes.USER),
+        "host": attributes.get(search_attributes.HOST),
+        "alerts": list(attributes.get(search_attributes.ALERTS) or ()),
+        "decision_due_at": due.isoformat() if due else None,
+        "outcome": attributes.get(search_attributes.OUTCOME),
+        "started_at": run.start_time.isoformat(),
+        "execution": run.status.name.lower() if run.status is not None else None,
+    }
+
+
+async def register_search_attributes(client: Client) -> dict[str, list[str]]:
+    """Register what cases are found by. Idempotent.
+
+    Raises:
+        CaseRefused: one of the names is registered already with another type.
+    """
+    listed = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    kinds = {key.name: _kind(key.indexed_value_type) for key in search_attributes.ALL}
+    wrong = [n for n, kind in kinds.items() if n in listed.custom_attributes and listed.custom_attributes[n] != kind]
+    if wrong:
+        raise CaseRefused(f"registered with another type: {', '.join(wrong)}; remove them or use another namespace")
+    missing = {name: kind for name, kind in kinds.items() if name not in listed.custom_attributes}
+    if missing:
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
+        )
+    return {"created": sorted(missing), "present": sorted(set(kinds) - set(missing))}
+
+
+def _kind(value: Any) -> IndexedValueType.ValueType:
+    return IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{value.name}")
