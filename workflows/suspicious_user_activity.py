@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.hold_point import Ending, HoldPoint
     from workflows.ticket import CaseTicket
 
+_NOT_FOR_HANDS = (ActionState.VERIFIED, ActionState.IN_FORCE, ActionState.OBSERVED)
 _ABSENT: Any = None
 """The input of a case that was started without any: were it missing, its task would fail for ever."""
 
@@ -294,7 +295,7 @@ class SuspiciousUserActivity:
 
     async def _tell_what_is_left(self) -> None:
         """What is left for hands goes to the tier by mail: nobody reads a ticket at three in the morning."""
-        left = [action_line(a) for a in self._record.actions if a.state is not ActionState.VERIFIED]
+        left = [action_line(a) for a in self._record.actions if a.state not in _NOT_FOR_HANDS]
         if self._record.ticket and self._record.ticket.state != "open":
             left.append(f"the ticket could not be opened: {self._record.ticket.reason}")
         if left:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -22,6 +23,7 @@ from temporalio.workflow import SandboxImportNotificationPolicy
 from activities.case import CaseActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
+from activities.failures import told_to_temporal
 from activities.notification import NotificationActivities
 from activities.pulse import Pulse
 from activities.siem import SiemActivities
@@ -29,7 +31,16 @@ from activities.ticketing import TicketingActivities
 from incident.alert import Alert, parse_alert
 from incident.evidence import Corroboration, Device, Fact, Host, Identity, Located, Person, Risk, Sighting
 from incident.policy import CasePolicy, GuardrailPolicy, OnUnanswered, Tier
-from incident.requests import Delivery, ReadBack, Ticket, Written
+from incident.requests import (
+    ConfirmElsewhere,
+    Delivery,
+    ReadBack,
+    Reservation,
+    Reserve,
+    RevokeSignIns,
+    Ticket,
+    Written,
+)
 from integrations.errors import NotFound
 from starter import Started, start_incident
 from workflows.suspicious_user_activity import SuspiciousUserActivity
@@ -116,6 +127,10 @@ class World:
         self.gates: dict[str, asyncio.Event] = {}
         self.calls: list[str] = []
         self.mailed = asyncio.Condition()
+        self.reservation = Reservation(granted=True)
+        self.reserved: list[Reserve] = []
+        self.others = 0
+        self.sign_ins: list[str | None] = []
 
     async def _meet(self, name: str) -> None:
         self._fail(name)
@@ -210,7 +225,7 @@ class _Directory:
 
     def read_back(self, account: Any) -> ReadBack:
         self._world._fail("read_back_account")
-        return ReadBack(in_force=self._world.disabled)
+        return ReadBack(in_force=self._world.disabled, server="dc1", others=self._world.others)
 
 
 class _Endpoint:
@@ -221,6 +236,31 @@ class _Endpoint:
     async def read_back(self, device: Any) -> ReadBack:
         await self._world._meet("read_back_host")
         return ReadBack(in_force=self._world.contained and self._world.online, pending=not self._world.online)
+
+
+class _Steps:
+    """Steps whose own modules are tested elsewhere, answered by the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @activity.defn(name="ledger.reserve")
+    async def reserve(self, request: Reserve) -> Reservation:
+        await self._world._meet("reserve")
+        self._world.reserved.append(request)
+        return self._world.reservation
+
+    @activity.defn(name="directory.confirm_elsewhere")
+    async def confirm_elsewhere(self, request: ConfirmElsewhere) -> ReadBack:
+        with told_to_temporal():
+            await self._world._meet("confirm_elsewhere")
+        return ReadBack(in_force=True, server="dc2")
+
+    @activity.defn(name="identity.revoke_sign_ins")
+    async def revoke_sign_ins(self, request: RevokeSignIns) -> Written:
+        await self._world._meet("revoke_sign_ins")
+        self._world.sign_ins.append(request.upn)
+        return Written(changed=True, before={}, detail="revoked")
 
 
 @asynccontextmanager
@@ -234,6 +274,7 @@ async def working(
     ticketing = TicketingActivities(world)  # type: ignore[arg-type]
     notification = NotificationActivities(world, "acme.example")  # type: ignore[arg-type]
     case = CaseActivities(client, worker_policy or policy())
+    beside = _Steps(world)
     with ThreadPoolExecutor(16) as executor:
         async with Worker(
             client,
@@ -255,6 +296,9 @@ async def working(
                 notification.notify,
                 case.snapshot_policy,
                 case.find_earlier,
+                beside.reserve,
+                beside.confirm_elsewhere,
+                beside.revoke_sign_ins,
             ],
             activity_executor=executor,
             max_concurrent_activities=16,
