@@ -111,8 +111,8 @@ def evaluate(action: ActionName, target: Target, context: Context) -> Ruling:
         why = f"guardrails: {action} is in observe mode, so it is written down and not done"
         return Ruling(allowance=Allowance.DENY, ground=Ground.OBSERVED, reason=why)
     protected = protection(action, target, policy)
-    if protected and not context.approved:
-        never = policy.protected_approval is Approval.NEVER
+    never = policy.protected_approval is Approval.NEVER
+    if protected and (never or not context.approved):
         return Ruling(allowance=Allowance.DENY if never else Allowance.ASK, ground=Ground.PROTECTED, reason=protected)
     if not context.answered and policy.mode_of(action) is not Mode.ACT:
         why = f"guardrails: {action} is in {policy.mode_of(action)} mode, so nothing is done without a person"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import combinations
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -11,6 +10,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from incident.decision import Answer, DecisionName, Electorate
     from incident.policy import Tier
+    from incident.quorum import approved, obtainable, tiers_of
     from incident.record import Approved, Asked, Question
     from incident.requests import MailKind, Notice
     from incident.telling import mail_context
@@ -72,8 +72,7 @@ class Asking:
 
     def possible(self, quorum: int) -> str | None:
         """Why so many approvers of as many tiers cannot be had, or ``None``."""
-        sets = [set(map(str.casefold, tier.analysts)) for tier in self.electorate().remaining(self._case.policy.tiers)]
-        if quorum < 2 or any(len(one | other) > 1 for one, other in combinations(sets, 2)):
+        if quorum < 2 or obtainable(self.electorate().remaining(self._case.policy.tiers)):
             return None
         return "the policy wants approvers of two different tiers, and there are none: this is left for hands"
 
@@ -81,18 +80,16 @@ class Asking:
         """Count an answer in; tells whether it decides. Anybody may decide against, alone."""
         if question.quorum < 2 or answer.decision is not DecisionName.CONTAIN:
             return True
-        tiers = tuple(
-            tier.name
-            for tier in self._case.policy.tiers
-            if answer.analyst.casefold() in map(str.casefold, tier.analysts)
+        given = Approved(
+            analyst=answer.analyst,
+            tiers=tiers_of(answer.analyst, self._case.policy.tiers),
+            actions=tuple(action for action in answer.chosen if action in question.actions),
+            reason=answer.reason,
+            at=self._case.now,
         )
-        approved = Approved(
-            analyst=answer.analyst, tiers=tiers, actions=answer.chosen, reason=answer.reason, at=self._case.now
-        )
-        earlier = list(question.approvals)
-        question.approvals.append(approved)
+        question.approvals.append(given)
         self._case.publish()
-        return any(_of_two_tiers(approved, other) for other in earlier)
+        return bool(approved(question.approvals))
 
     async def second(self, question: Question) -> None:
         """Ask those who have not approved yet: a second approver, of another tier."""
@@ -175,9 +172,3 @@ class Asking:
         trouble = failed or "; ".join(f"{who} refused: {why}" for who, why in refused.items())
         case.note(f"mail ({kind}) to {tier.name}: {f'FAILED: {trouble}' if trouble else 'sent'}")
         case.publish()
-
-
-def _of_two_tiers(one: Approved, other: Approved) -> bool:
-    """Whether two approvals of at least one same action come from people of two tiers."""
-    tiers = any(mine != theirs for mine in one.tiers for theirs in other.tiers)
-    return tiers and one.analyst.casefold() != other.analyst.casefold() and bool(set(one.actions) & set(other.actions))

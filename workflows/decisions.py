@@ -7,6 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from incident.decision import Answer, DecisionName
     from incident.policy import OnUnanswered
+    from incident.quorum import approved
     from incident.record import DecidedBy, Decision, Question
     from incident.triage import CONTAIN, ActionName, Verdict
     from workflows.case import Case
@@ -38,7 +39,8 @@ class Decisions:
 
     def by_analyst(self, answer: Answer, question: Question) -> Decision:
         """The first valid answer; it asks for nothing that its question did not, nor that another approver did not."""
-        chosen = [a for a in answer.chosen if a in question.actions and _approved(a, question)]
+        wanted = answer.chosen if question.quorum < 2 else tuple(set(answer.chosen) & set(approved(question.approvals)))
+        chosen = [action for action in CONTAIN if action in wanted and action in question.actions]
         return self._made(
             Decision(
                 decision=answer.decision,
@@ -72,9 +74,3 @@ class Decisions:
         self._case.measures.decided(decision.decision, decision.by)
         self._case.note(f"decided: {decision.decision} by {decision.who}: {decision.reason}")
         return decision
-
-
-def _approved(action: ActionName, question: Question) -> bool:
-    """Whether as many people as the question demands want this action."""
-    wanted = sum(action in approval.actions for approval in question.approvals)
-    return question.quorum < 2 or wanted >= question.quorum

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from incident.evidence import Device, Group, Host, Person
 from incident.guardrails import Context, Ruling, Target, evaluate
-from incident.policy import GuardrailPolicy, Mode
+from incident.policy import Approval, GuardrailPolicy, Mode
+from incident.requests import Reservation
 from incident.triage import ActionName
 from tests.unit.builders import DOMAIN, HOSTILE, device, person
 
@@ -221,3 +222,45 @@ def test_a_pattern_of_any_text_can_be_held_against_any_name(text: str, what: str
     policy = GuardrailPolicy(**{f"protected_{what}": (text,)})
     assert asks_about_account(policy, account=text, groups=(Group(name=text, sid=text),)) or what == "hosts"
     assert asks_about_host(policy, Host(name=text, ip=text)) or what != "hosts"
+
+
+@given(
+    st.builds(
+        GuardrailPolicy,
+        mode=st.sampled_from(Mode),
+        modes=st.dictionaries(st.sampled_from(ActionName), st.sampled_from(Mode)),
+        protected_approval=st.sampled_from(Approval),
+        protected_accounts=st.sampled_from([(), ("jdoe",)]),
+        responders=st.sampled_from([(), ("jane.doe@example.com",)]),
+        own_accounts=st.sampled_from([(), ("CORP\\jdoe",)]),
+    ),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.builds(Reservation, granted=st.booleans(), frozen=st.booleans(), reason=st.just("the ledger")),
+)
+def test_nothing_protected_frozen_or_observed_is_ever_allowed(
+    policy: GuardrailPolicy, answered: bool, approved: bool, told: Reservation | None
+) -> None:
+    target = Target(person=person())
+    context = Context(policy=policy, answered=answered, approved=approved, reservation=told)
+    ruling = evaluate(DISABLE, target, context)
+    protected = policy.protected_accounts or policy.responders or policy.own_accounts
+    may_approve = policy.protected_approval is not Approval.NEVER
+    assert not (ruling.allows and protected and not (approved and may_approve))
+    assert not (ruling.allows and told and told.frozen and not told.granted)
+    assert not (ruling.allows and policy.mode_of(DISABLE) is Mode.OBSERVE)
+    assert not (ruling.allows and policy.mode_of(DISABLE) is not Mode.ACT and not answered)
+    assert not (ruling.allows and told and not told.granted and not answered)
+    assert ruling.reason
+
+
+@pytest.mark.parametrize("name", ["FIN-LT-042$", "gmsa-backup$"])
+def test_machines_and_managed_service_accounts(name: str) -> None:
+    assert asks_about_account(account=name)
+
+
+def test_those_who_answer_and_what_holdpoint_uses() -> None:
+    assert asks_about_account(GuardrailPolicy(responders=("Jane.Doe@example.com",)))
+    assert asks_about_account(GuardrailPolicy(own_accounts=("jdoe@x.example", "CORP\\jdoe")))
+    assert not asks_about_account(GuardrailPolicy(responders=("other@example.com",), own_accounts=("svc",)))
+    assert asks_about_host(GuardrailPolicy(own_hosts=("ws-042.corp.example.com",)))
