@@ -17,6 +17,7 @@ import telemetry
 from activities.case import CaseActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
+from activities.ledger import LedgerActivities
 from activities.notification import NotificationActivities
 from activities.pulse import Pulse
 from activities.siem import SiemActivities

@@ -11,7 +11,7 @@ from temporalio import activity
 
 from activities.failures import no_such_fact, told_to_temporal
 from incident.evidence import Fact, Person
-from incident.requests import AccountRef, DisableAccount, FindPerson, ReadBack, Written
+from incident.requests import AccountRef, ConfirmElsewhere, DisableAccount, FindPerson, ReadBack, Written
 from integrations.errors import Ambiguous, NotFound, NotInForce
 from integrations.interfaces import Directory
 
@@ -49,4 +49,13 @@ class DirectoryActivities:
             seen = self._directory.read_back(account)
             if not seen.in_force:
                 raise NotInForce(f"account {account.account} is not disabled by the directory's word {seen.detail}")
+        return seen
+
+    @activity.defn(name="directory.confirm_elsewhere", no_thread_cancel_exception=True)
+    def confirm_elsewhere(self, request: ConfirmElsewhere) -> ReadBack:
+        """Whether the other servers show the account disabled too; fails until those that answer do."""
+        with told_to_temporal():
+            seen = self._directory.read_back_elsewhere(request.account, request.server)
+            if not seen.in_force:
+                raise NotInForce(f"account {request.account.account} is not disabled everywhere: {seen.detail}")
         return seen

@@ -14,17 +14,31 @@ from incident.evidence import Person
 from incident.requests import AccountRef, ReadBack, Written
 from integrations.directory_checks import check_servers
 from integrations.directory_person import PERSON_ATTRIBUTES, candidates, person_of
-from integrations.errors import Ambiguous, BadAnswer, Changed, Misconfigured, NotFound, Rejected
+from integrations.errors import (
+    Ambiguous,
+    BadAnswer,
+    Busy,
+    Changed,
+    IntegrationError,
+    Misconfigured,
+    NotFound,
+    Rejected,
+    Unreachable,
+)
 from integrations.interfaces import Check
 from integrations.ldap_connection import DirectoryServers, LdapSession, Row
+from integrations.ldap_errors import worst_of
 from integrations.ldap_names import (
     SpelledName,
     account_filter,
     dns_domain,
+    group_filter,
     guid_text,
     person_filter,
     same_guid,
     same_name,
+    sid_bytes,
+    sid_filter,
     spelled_name,
 )
 
@@ -130,22 +144,60 @@ class ActiveDirectory:
         return Written(changed=True, before={UAC: str(old)}, detail=f"disabled on {session.url}")
 
     def read_back(self, account: AccountRef) -> ReadBack:
-        """Whether the account is disabled now.
-
-        Asks the last server first, so that another one than the writer answers where there are several. ``pending``
-        then means that the change may not have been replicated there yet.
+        """Whether the account is disabled now, by the first server that tells. ``others`` says how many more there are.
 
         Raises:
             NotFound: the account is gone, or another object has its name.
             Unreachable, Busy, BadAnswer, Misconfigured: no server told.
         """
-        return self._servers.run(lambda session: self._read_back(session, account), last_first=True)
+        return self._servers.run(lambda session: self._read_back(session, account))
 
     def _read_back(self, session: LdapSession, account: AccountRef) -> ReadBack:
         now = _uac(self._locate(session, account), session.url)
         disabled = bool(now & ACCOUNT_DISABLE)
-        pending = not disabled and len(self._servers.urls) > 1
-        return ReadBack(in_force=disabled, pending=pending, detail=f"{UAC} is {now} on {session.url}")
+        return ReadBack(
+            in_force=disabled,
+            detail=f"{UAC} is {now} on {session.url}",
+            server=session.url,
+            others=len(self._servers.urls) - 1,
+        )
+
+    def read_back_elsewhere(self, account: AccountRef, asked: str | None) -> ReadBack:
+        """Whether the account is disabled at the other servers too: each that answers has to say so.
+
+        ``detail`` names the servers, those that could not be asked as well. A change may take its time to reach them.
+
+        Raises:
+            Unreachable, Busy, BadAnswer, Misconfigured: none of them told.
+            NotFound: the account is gone there.
+        """
+        told: list[ReadBack] = []
+        faults: list[IntegrationError] = []
+        for url in self._servers.urls:
+            if url.rstrip("/") == asked:
+                continue
+            try:
+                with self._servers.session(url) as session:
+                    told.append(self._read_back(session, account))
+            except (Unreachable, Busy, BadAnswer, Misconfigured) as error:
+                faults.append(error)
+        if not told:
+            raise worst_of(faults)
+        contradicting = [seen for seen in told if not seen.in_force]
+        detail = "; ".join([*(seen.detail for seen in contradicting or told), *(str(fault) for fault in faults)])
+        return ReadBack(in_force=not contradicting, pending=bool(contradicting), detail=detail)
+
+    def unknown_groups(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that no group has; a SID (``S-1-...``) is looked for as one.
+
+        Raises:
+            Unreachable, Busy, BadAnswer, Misconfigured, Refused, Rejected: the directory did not tell.
+        """
+        return self._servers.run(lambda session: [name for name in names if not self._has_group(session, name)])
+
+    def _has_group(self, session: LdapSession, name: str) -> bool:
+        query = sid_filter(sid_bytes(name)) if name.startswith("S-1-") else group_filter(name.rpartition("\\")[2])
+        return bool(session.search(self._base_dn, query, ("sAMAccountName",), size_limit=_FEW, partial=True))
 
     def enable(self, account: AccountRef, before: dict[str, str]) -> Written:
         """Undo ``disable``: clear the one bit, keep the others as they are now, and only if ``before`` had it clear.

@@ -5,6 +5,7 @@ Every method raises the errors of ``integrations.errors`` and no others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from incident.evidence import Corroboration, Device, Frozen, Located, Person, Risk
@@ -63,6 +64,12 @@ class Directory(Protocol):
 
     def read_back(self, account: AccountRef) -> ReadBack:
         """Whether the account is disabled now."""
+
+    def read_back_elsewhere(self, account: AccountRef, asked: str | None) -> ReadBack:
+        """Whether the account is disabled at the servers other than ``asked`` too; each that answers has to say so."""
+
+    def unknown_groups(self, names: Sequence[str]) -> list[str]:
+        """Those of the names (account names, common names or SIDs of groups) that the directory does not know."""
 
     def enable(self, account: AccountRef, before: dict[str, str]) -> Written:
         """Undo ``disable``: restore exactly the one bit, and only if ``before`` had it clear."""

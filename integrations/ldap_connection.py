@@ -200,8 +200,8 @@ class DirectoryServers:
         self._connect_timeout = connect_timeout
         self._receive_timeout = receive_timeout
 
-    def run(self, work: Callable[[LdapSession], T], *, last_first: bool = False) -> T:
-        """Do ``work`` on the first server that can, or on the last first.
+    def run(self, work: Callable[[LdapSession], T]) -> T:
+        """Do ``work`` on the first server that can.
 
         A server that cannot be reached, is busy, or whose certificate or bind fails is passed over; once ``work`` has
         sent a change there is no second attempt.
@@ -212,7 +212,7 @@ class DirectoryServers:
             IntegrationError: whatever ``work`` raised.
         """
         faults: list[IntegrationError] = []
-        for url in reversed(self.urls) if last_first else self.urls:
+        for url in self.urls:
             session: LdapSession | None = None
             try:
                 with self.session(url) as session:

@@ -80,6 +80,12 @@ def account_filter(account: str) -> str:
     return f"(&(objectClass=user)(sAMAccountName={escaped(account)}))"
 
 
+def group_filter(name: str) -> str:
+    """The group of that account name or common name."""
+    quoted = escaped(name)
+    return f"(&(objectClass=group)(|(sAMAccountName={quoted})(cn={quoted})))"
+
+
 def groups_of_filter(dn: str) -> str:
     """Groups that ``dn`` is a member of, directly or through other groups."""
     return f"(member:{IN_CHAIN}:={escaped(dn)})"

@@ -261,7 +261,7 @@ class Containment:
             self._moved(entry)
             request = ConfirmElsewhere(account=self._account(), server=seen.server)
             try:
-                await steps.confirm_elsewhere(request, self._case.policy.enrich_within)
+                await steps.confirm_elsewhere(request, self._case.policy.verify_within)
                 entry.state = ActionState.VERIFIED
             except ActivityError as error:
                 contradicted = steps.type_of(error) == steps.NOT_IN_FORCE

@@ -668,23 +668,49 @@ def test_undo_without_a_state_before_changes_nothing(
     assert lab.uac("jdoe") == 514
 
 
-def test_the_read_back_comes_from_another_server(
-    connect: Connect, lab: DirectoryLab, certificates: LabCertificates, dead_url: str
+@pytest.fixture
+def lagging(lab: DirectoryLab, certificates: LabCertificates) -> Iterator[DirectoryLab]:
+    """A second server of the same directory, to which changes come only by hand."""
+    with DirectoryLab(certificates) as other:
+        other.tree._entries = {
+            key: type(entry)(entry.dn, dict(entry.attributes)) for key, entry in lab.tree._entries.items()
+        }
+        yield other
+
+
+def test_the_other_servers_have_to_say_so_too(
+    connect: Connect, lab: DirectoryLab, lagging: DirectoryLab, dead_url: str
 ) -> None:
-    with DirectoryLab(certificates) as lagging:
-        lagging.tree._entries = {}
-        lagging.tree.add("DC=corp,DC=example", {"objectClass": ["domain"]})
-        lagging.tree._entries.update(
-            {key: type(entry)(entry.dn, dict(entry.attributes)) for key, entry in lab.tree._entries.items()}
-        )
-        client = connect(lab.url, lagging.url)
-        account = ref(client.find_person("jdoe"))
-        client.disable(account)
-        told = client.read_back(account)
-        assert (told.in_force, told.pending) == (False, True)
-        lagging.put("jdoe", "userAccountControl", 514)
-        assert client.read_back(account).in_force
-        assert connect(lab.url, dead_url).read_back(account).in_force
+    client = connect(lab.url, lagging.url, dead_url)
+    account = ref(client.find_person("jdoe"))
+    client.disable(account)
+    first = client.read_back(account)
+    assert (first.in_force, first.server, first.others) == (True, lab.url, 2)
+    told = client.read_back_elsewhere(account, first.server)
+    assert not told.in_force
+    assert lagging.url in told.detail
+    lagging.put("jdoe", "userAccountControl", 514)
+    told = client.read_back_elsewhere(account, first.server)
+    assert told.in_force
+    assert dead_url in told.detail
+
+
+def test_other_servers_that_do_not_answer_say_nothing(connect: Connect, lab: DirectoryLab, dead_url: str) -> None:
+    client = connect(lab.url, dead_url)
+    account = ref(client.find_person("jdoe"))
+    client.disable(account)
+    assert client.read_back(account).in_force
+    with pytest.raises(Unreachable):
+        client.read_back_elsewhere(account, lab.url)
+
+
+def test_groups_that_the_directory_does_not_know(directory: ActiveDirectory, lab: DirectoryLab) -> None:
+    known = directory.find_person("jdoe").groups[0]
+    assert known.sid
+    hostile = "*)(objectClass=*"
+    names = ["Crown-Jewels", "CORP\\erp-access", known.sid, "No-Such", "S-1-5-21-1-2-3-999", hostile]
+    assert directory.unknown_groups(names) == ["No-Such", "S-1-5-21-1-2-3-999", hostile]
+    assert directory.unknown_groups([]) == []
 
 
 # --- result codes
