@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -12,7 +15,9 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import (
     Client,
+    WithStartWorkflowOperation,
     WorkflowExecution,
+    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
@@ -26,12 +31,17 @@ from connection import TASK_QUEUE
 from incident.alert import Alert, parse_alert
 from incident.evidence import Frozen
 from incident.policy import CasePolicy
+from incident.release import read_lease_answer, read_request
 from incident.text import plain
 from workflows import search_attributes
 
 WORKFLOW = "SuspiciousUserActivity"
+RELEASE = "ReleaseContainment"
 NO_WORKER = timedelta(seconds=10)
 """How long an answer of a worker is waited for before saying that none runs."""
+
+_LOOKS_UP = timedelta(seconds=30)
+"""How long a release may take to look up what its case did."""
 
 _NO_SUCH_CASE = "there is no case {}; 'python starter.py list --all' shows them"
 
@@ -151,6 +161,137 @@ async def _why_no_case(client: Client, case_id: str, error: RPCError) -> str:
         return _NO_SUCH_CASE.format(plain(case_id))
     outcome = _row(found)["outcome"]
     return f"case {plain(case_id)} is closed{f' ({outcome})' if outcome else ''}: no question stands"
+
+
+async def release_case(
+    client: Client,
+    case_id: str,
+    *,
+    analyst: str,
+    reason: str,
+    actions: Sequence[str] | None = None,
+    run_id: str | None = None,
+    task_queue: str = TASK_QUEUE,
+) -> dict[str, Any]:
+    """Undo what a case contained; returns the receipt as soon as it is taken, the same one for the same release.
+
+    Without ``run_id`` it is the case's latest run that changed anything. ``actions`` narrows it. ``released`` waits
+    for what comes of it.
+
+    Raises:
+        ReleaseRefused: the request is malformed.
+        CaseRefused: who asks may not decide, there is no such case, or no worker runs.
+    """
+    asked = read_request({"analyst": analyst, "reason": reason, "actions": list(actions) if actions else None})
+    request = asked.model_dump(mode="json", exclude_none=True)
+    handle = _release_handle(client, case_id)
+    start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+        RELEASE,
+        {"case_id": case_id, "run_id": run_id, "after": await _ended_run(handle)},
+        id=handle.id,
+        task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        static_summary=plain(f"Release of {case_id}", limit=190),
+        static_details=plain(f"Asked for by {asked.analyst}: {asked.reason}"),
+    )
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:24]
+    try:
+        receipt: dict[str, Any] = await client.execute_update_with_start_workflow(
+            "release",
+            request,
+            start_workflow_operation=start,
+            id=f"release-{digest}",
+            result_type=dict[str, Any],
+            rpc_timeout=_LOOKS_UP,
+        )
+    except WorkflowUpdateFailedError as error:
+        raise _refused(error) from None
+    except UpdateTimedOut:
+        raise CaseRefused("no worker answered, so nothing was released: start a worker and ask again") from None
+    except RPCError as error:
+        raise CaseRefused(_why_no_release(case_id, error)) from None
+    return receipt
+
+
+async def renew_lease(
+    client: Client, case_id: str, *, analyst: str, reason: str, question: str | None = None
+) -> dict[str, Any]:
+    """Let a leased containment stand for another lease, while the question about it stands; returns the receipt.
+
+    Raises:
+        ReleaseRefused: the answer is malformed.
+        CaseRefused: it does not count, no lease runs, or no worker does.
+    """
+    given = {"decision": "renew", "analyst": analyst, "reason": reason, "question": question}
+    answer = read_lease_answer(given).model_dump(mode="json", exclude_none=True)
+    digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()[:24]
+    try:
+        receipt: dict[str, Any] = await _release_handle(client, case_id).execute_update(
+            "decide", answer, id=f"decide-{digest}", result_type=dict[str, Any], rpc_timeout=NO_WORKER
+        )
+    except WorkflowUpdateFailedError as error:
+        raise _refused(error) from None
+    except (UpdateTimedOut, RPCError) as error:
+        raise CaseRefused(_why_no_release(case_id, error)) from None
+    return receipt
+
+
+async def released(client: Client, receipt: dict[str, Any]) -> dict[str, Any]:
+    """Wait until everything of a receipt is undone or left alone; returns the release's ``status``.
+
+    Raises:
+        CaseRefused: somebody ended the release before.
+    """
+    handle = client.get_workflow_handle(_release_id(receipt["case_id"]), run_id=receipt["release_run_id"])
+    while True:
+        run = await handle.describe()
+        if run.status is WorkflowExecutionStatus.COMPLETED:
+            done: dict[str, Any] = await handle.result(follow_runs=False)
+            return done
+        if run.status is WorkflowExecutionStatus.CONTINUED_AS_NEW:
+            handle = client.get_workflow_handle(run.id)
+        elif run.status is not WorkflowExecutionStatus.RUNNING:
+            raise CaseRefused(f"the release of {plain(receipt['case_id'])} was ended by an operator")
+        else:
+            with contextlib.suppress(RPCError):  # no worker just now; the release is kept
+                state: dict[str, Any] = await handle.query("status", rpc_timeout=NO_WORKER)
+                if state["stage"] in ("leased", "awaiting_decision"):
+                    return state
+        await asyncio.sleep(0.3)
+
+
+def _release_id(case_id: str) -> str:
+    return f"release-{case_id}"
+
+
+def _release_handle(client: Client, case_id: str) -> WorkflowHandle[Any, Any]:
+    case_handle(client, case_id)
+    return client.get_workflow_handle(_release_id(case_id))
+
+
+async def _ended_run(handle: WorkflowHandle[Any, Any]) -> str | None:
+    """The run of an earlier release that has ended, if the latest has."""
+    try:
+        run = await handle.describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    return run.run_id if run.status is WorkflowExecutionStatus.COMPLETED else None
+
+
+def _refused(error: WorkflowUpdateFailedError) -> CaseRefused:
+    cause = error.cause
+    return CaseRefused(cause.message if isinstance(cause, ApplicationError) else str(cause))
+
+
+def _why_no_release(case_id: str, error: RPCError | UpdateTimedOut) -> str:
+    if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+        return f"no lease runs for {plain(case_id)}: there is nothing to renew"
+    if isinstance(error, UpdateTimedOut) or error.status is RPCStatusCode.DEADLINE_EXCEEDED:
+        return f"no worker answers for {plain(case_id)}: start one with 'python worker.py'"
+    return f"Temporal refused: {plain(error.message)}"
 
 
 async def list_cases(client: Client, *, everything: bool = False, limit: int = 200) -> list[dict[str, Any]]:

@@ -14,8 +14,11 @@ from temporalio.service import RPCError
 from clients import SOURCES, Clients
 from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
 from healthcheck import RECENT
-from incident.policy import OnUnanswered
+from incident.policy import Mode, OnUnanswered
+from incident.text import plain
+from incident.triage import ActionName
 from integrations.interfaces import Check
+from ledger import frozen_words
 from settings import Settings
 from workflows import search_attributes
 
@@ -50,6 +53,7 @@ async def _temporal() -> list[Check]:
         queue = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=TASK_QUEUE))
         )
+        frozen = await frozen_words(client)
     except (TemporalUnreachable, RPCError) as error:
         return [Check(name="Temporal: reachable", ok=False, detail=str(error))]
     now = datetime.now(UTC)
@@ -67,6 +71,11 @@ async def _temporal() -> list[Check]:
             ok=True,
             detail=f"{polling} polled {TASK_QUEUE} lately" if polling else "none has polled; run 'python worker.py'",
         ),
+        Check(
+            name="Guardrails: freeze",
+            ok=True,
+            detail=f"FROZEN, nothing is contained: {plain(frozen)}" if frozen else "not frozen",
+        ),
     ]
 
 
@@ -75,4 +84,15 @@ def _advice(settings: Settings) -> list[Check]:
     policy = settings.policy
     contains = policy.on_unanswered in (OnUnanswered.CONTAIN, OnUnanswered.DISABLE_ACCOUNT)
     unanswered = f"after the last tier: {policy.on_unanswered}" + (", without a person" if contains else "")
-    return [Check(name="Policy: on_unanswered", ok=True, detail=unanswered)]
+    modes = settings.case_policy().guardrails
+    acting = [action.value for action in ActionName if modes.mode_of(action) is Mode.ACT]
+    if acting:
+        mode = (
+            f'{", ".join(acting)}: act, without a person. For the first week: mode = "observe", and look at the report'
+        )
+    else:
+        mode = ", ".join(f"{action}: {modes.mode_of(action)}" for action in ActionName)
+    return [
+        Check(name="Policy: on_unanswered", ok=True, detail=unanswered),
+        Check(name="Guardrails: mode", ok=True, detail=mode),
+    ]

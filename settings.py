@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,8 +24,10 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from temporalio.envconfig import ClientConfig
 
-from incident.policy import CasePolicy, GuardrailPolicy, Tier
+from incident.policy import CasePolicy, GuardrailPolicy, Mode, Tier
+from incident.triage import ActionName
 from settings_sections import (
     DirectorySettings,
     EndpointSettings,
@@ -36,11 +40,15 @@ from settings_sections import (
     distinct,
     sections_of,
 )
+from settings_values import is_loopback
 
 CONFIG_VARIABLE = "HOLDPOINT_CONFIG"
 SECRETS_VARIABLE = "HOLDPOINT_SECRETS_DIR"
 DEFAULT_CONFIG = Path("holdpoint.toml")
 _NAMED = re.compile(r"[a-z_]+: ")
+_ADDRESS = re.compile(r"(https?|ldaps?)://", re.IGNORECASE)
+_COMMON_NAME = re.compile(r"(?:cn|uid)\s*=\s*((?:\\.|[^,+\\])+)", re.IGNORECASE)
+_ESCAPED = re.compile(r"((?:\\[0-9a-f]{2})+)|\\(.)", re.IGNORECASE)
 
 
 class SettingsRefused(ValueError):
@@ -80,17 +88,96 @@ class Settings(BaseSettings):
         return _Environment(settings_cls), _MountedSecrets(settings_cls), init_settings
 
     def case_policy(self) -> CasePolicy:
-        """The snapshot that a new case carries."""
-        return case_policy(self.policy, self.guardrails, self.tiers)
+        """The snapshot that a new case carries. Of the machine it knows the host name, and Temporal's address."""
+        return case_policy(self, machine=socket.gethostname(), temporal=_temporal_address())
 
 
-def case_policy(policy: PolicySettings, guardrails: GuardrailSettings, tiers: tuple[TierSettings, ...]) -> CasePolicy:
-    """The part of the settings that steers a case; it holds no secret."""
+def case_policy(settings: Settings, *, machine: str = "", temporal: str | None = None) -> CasePolicy:
+    """The part of the settings that steers a case; it holds no secret.
+
+    ``machine`` is this machine's host name, ``temporal`` the configured address of Temporal: both are Holdpoint's own.
+    """
     return CasePolicy(
-        **dict(policy),
-        tiers=tuple(Tier(**dict(tier)) for tier in tiers),
-        guardrails=GuardrailPolicy(**dict(guardrails)),
+        **dict(settings.policy),
+        tiers=tuple(Tier(**dict(tier)) for tier in settings.tiers),
+        guardrails=_guardrails(settings, machine, temporal),
     )
+
+
+def _guardrails(settings: Settings, machine: str, temporal: str | None) -> GuardrailPolicy:
+    given = dict(settings.guardrails)
+    by_action: dict[ActionName, Mode | None] = {action: given.pop(action.value) for action in ActionName}
+    return GuardrailPolicy(
+        **given,
+        modes={action: mode for action, mode in by_action.items() if mode},
+        ledger=True,
+        responders=_without_repeats(mail for tier in settings.tiers for mail in (*tier.analysts, *tier.recipients)),
+        own_accounts=_without_repeats(_own_accounts(settings)),
+        own_hosts=_without_repeats(_own_hosts(settings, machine, temporal)),
+    )
+
+
+def _own_accounts(settings: Settings) -> Iterator[str]:
+    """Every account that Holdpoint itself logs in with or sends as, in the forms that a person's account may have."""
+    now, jira, crowdsec = settings.ticketing.servicenow, settings.ticketing.jira, settings.endpoint.crowdsec
+    logins = (
+        settings.directory.bind_user,
+        settings.securonix.username,
+        now.username if now else None,
+        jira.username if jira else None,
+        crowdsec.machine if crowdsec else None,
+        settings.mail.username,
+    )
+    for login in filter(None, logins):
+        yield login
+        name = _COMMON_NAME.match(login)
+        if name:
+            yield _ESCAPED.sub(_unescaped, name[1])
+        elif "@" in login:
+            yield login.partition("@")[0]
+    yield settings.mail.sender
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """A character of a distinguished name that is written as it must be there (RFC 4514 2.4)."""
+    octets = found[1]
+    return bytes.fromhex(octets.replace("\\", "")).decode("utf-8", "replace") if octets else found[2]
+
+
+def _own_hosts(settings: Settings, machine: str, temporal: str | None) -> Iterator[str]:
+    """The host of every configured address, and this machine; what stays on this machine names nobody."""
+    named = [*_addresses(settings), f"//{settings.mail.host}", f"//{machine}", f"//{temporal or ''}"]
+    for host in map(_host, named):
+        if host and not is_loopback(host):
+            yield host
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def _addresses(section: BaseModel) -> Iterator[str]:
+    for _, value in section:
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, BaseModel):
+                yield from _addresses(part)
+            elif isinstance(part, str) and _ADDRESS.match(part):
+                yield part
+
+
+def _temporal_address() -> str | None:
+    """Where Temporal's own configuration says that it is. A configuration that cannot be read is told on connecting."""
+    try:
+        return ClientConfig.load_client_connect_config().get("target_host")
+    except (RuntimeError, ValueError):
+        return None
+
+
+def _without_repeats(names: Iterator[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 class _Environment(EnvSettingsSource):

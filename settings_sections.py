@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,13 +19,22 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from incident.policy import Mode, OnUnanswered
+from incident.policy import Approval, Mode, OnUnanswered
 from settings_values import DirectoryAddress, Duration, MailAddress, Text, WebAddress, is_loopback
 
+_SID = re.compile(r"S-1-(\d{1,10}|0x[0-9a-f]{12})(-\d{1,10}){1,15}", re.IGNORECASE)
+"""The text form of MS-DTYP 2.4.2.1."""
 
-def _built(value: Mode) -> Mode:
-    if value is Mode.OBSERVE:
-        raise ValueError("observe is not built yet; ask leaves every write to a person")
+_SID_PATTERN = re.compile(r"S-1-[\dx*?-]*[*?][\dx*?-]*", re.IGNORECASE)
+_LARGEST = 0xFFFFFFFF
+
+
+def _group(value: str) -> str:
+    if not value.upper().startswith("S-1-") or _SID_PATTERN.fullmatch(value):
+        return value
+    parts = value.split("-")[3:]
+    if not _SID.fullmatch(value) or any(int(part) > _LARGEST for part in parts):
+        raise ValueError(f"{value!r} starts like a SID and is none")
     return value
 
 
@@ -213,6 +223,8 @@ class PolicySettings(Section):
     contain_within: Duration = timedelta(minutes=15)
     verify_within: Duration = timedelta(minutes=15)
     ticket_within: Duration = timedelta(hours=4)
+    settle_within: Duration = timedelta(seconds=30)
+    lease: Duration | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -222,12 +234,19 @@ class PolicySettings(Section):
 
 
 class GuardrailSettings(Section):
-    """Who and what is never contained without a person."""
+    """Who and what is never contained without a person; see ``incident.policy.GuardrailPolicy``.
 
-    mode: Annotated[Mode, AfterValidator(_built)] = Mode.ACT
+    ``quarantine_host`` and ``disable_account`` override ``mode`` for that action.
+    """
+
+    mode: Mode = Mode.ACT
+    quarantine_host: Mode | None = None
+    disable_account: Mode | None = None
     max_per_hour: Annotated[int, Field(ge=0)] = 100
+    max_per_department: Annotated[int, Field(ge=0)] | None = None
+    protected_approval: Approval = Approval.TWO_TIERS
     protected_accounts: tuple[Text, ...] = ()
-    protected_groups: tuple[Text, ...] = ()
+    protected_groups: tuple[Annotated[Text, AfterValidator(_group)], ...] = ()
     protected_hosts: tuple[Text, ...] = ()
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+import containment_commands  # noqa: F401 - its commands register themselves
+import release_commands  # noqa: F401 - its commands register themselves
 import telemetry
 import terminal
 from cases import (
@@ -22,6 +24,9 @@ from cases import (
     list_cases,
     queried,
     register_search_attributes,
+    release_case,
+    released,
+    renew_lease,
     start_incident,
 )
 from commands import Case, Json, Leave, app, run
@@ -40,6 +45,9 @@ __all__ = [
     "list_cases",
     "main",
     "register_search_attributes",
+    "release_case",
+    "released",
+    "renew_lease",
     "start_incident",
 ]
 

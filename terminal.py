@@ -67,6 +67,16 @@ def print_cases(rows: Sequence[dict[str, Any]]) -> None:
     out.print(table)
 
 
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows under their columns. The first column is there to be copied and never cut short."""
+    first = Column(columns[0], no_wrap=True, min_width=max(len(plain(str(row[0]))) for row in rows))
+    table = Table(first, *columns[1:], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    out = _out if _out.is_terminal else Console(highlight=False, width=_UNBOUNDED)
+    out.print(table)
+
+
 def print_checks(checks: Sequence[dict[str, Any]]) -> None:
     """One line a check."""
     for check in checks:

@@ -25,6 +25,8 @@ from activities.ticketing import TicketingActivities
 from clients import SOURCES, Clients, connect
 from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
 from settings import Settings, SettingsRefused, load_settings
+from workflows.containment_ledger import ContainmentLedger
+from workflows.release_containment import ReleaseContainment
 from workflows.suspicious_user_activity import SuspiciousUserActivity
 
 DRAIN = timedelta(seconds=30)
@@ -36,7 +38,7 @@ MAX_ACTIVITIES = 32
 STICKY = timedelta(seconds=5)
 """How long a task waits for the worker that has its case in memory: no longer does a crash delay an answer."""
 
-WORKFLOWS = (SuspiciousUserActivity,)
+WORKFLOWS = (SuspiciousUserActivity, ContainmentLedger, ReleaseContainment)
 
 log = logging.getLogger("holdpoint.worker")
 
@@ -57,14 +59,21 @@ def activities(client: Client, settings: Settings, clients: Clients) -> list[obj
         directory.find_person,
         directory.disable_account,
         directory.confirm_disabled,
+        directory.confirm_elsewhere,
+        directory.enable_account,
+        directory.confirm_enabled,
         endpoint.find_device,
         endpoint.quarantine_host,
         endpoint.confirm_quarantined,
+        endpoint.lift_quarantine,
+        endpoint.confirm_lifted,
         ticketing.open_ticket,
         ticketing.add_note,
         notification.notify,
         case.snapshot_policy,
         case.find_earlier,
+        case.containment_of,
+        LedgerActivities(client, TASK_QUEUE).reserve,
     ]
 
 

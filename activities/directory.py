@@ -11,7 +11,7 @@ from temporalio import activity
 
 from activities.failures import no_such_fact, told_to_temporal
 from incident.evidence import Fact, Person
-from incident.requests import AccountRef, ConfirmElsewhere, DisableAccount, FindPerson, ReadBack, Written
+from incident.requests import AccountRef, ConfirmElsewhere, DisableAccount, EnableAccount, FindPerson, ReadBack, Written
 from integrations.errors import Ambiguous, NotFound, NotInForce
 from integrations.interfaces import Directory
 
@@ -58,4 +58,23 @@ class DirectoryActivities:
             seen = self._directory.read_back_elsewhere(request.account, request.server)
             if not seen.in_force:
                 raise NotInForce(f"account {request.account.account} is not disabled everywhere: {seen.detail}")
+        return seen
+
+    @activity.defn(name="directory.enable_account", no_thread_cancel_exception=True)
+    def enable_account(self, request: EnableAccount) -> Written:
+        """Undo ``disable_account``. A retry that finds the account enabled may have done it itself."""
+        with told_to_temporal():
+            written = self._directory.enable(request.account, request.before)
+        if written.changed or activity.info().attempt == 1:
+            return written
+        told = f"{written.detail}: by an earlier attempt whose answer was lost, or by somebody else"
+        return Written(changed=True, before=written.before, detail=told)
+
+    @activity.defn(name="directory.confirm_enabled", no_thread_cancel_exception=True)
+    def confirm_enabled(self, account: AccountRef) -> ReadBack:
+        """What the directory says, once the account is not disabled any more; fails until then."""
+        with told_to_temporal():
+            seen = self._directory.read_back(account)
+            if seen.in_force:
+                raise NotInForce(f"account {account.account} is still disabled by the directory's word {seen.detail}")
         return seen

@@ -8,8 +8,9 @@ from temporalio import activity
 
 from activities.failures import no_such_fact, told_to_temporal
 from incident.evidence import Device, Fact
-from incident.requests import DeviceRef, FindDevice, QuarantineHost, ReadBack, Written
-from integrations.errors import Ambiguous, NotFound, NotInForce, NotYet
+from incident.release import FREE
+from incident.requests import DeviceRef, FindDevice, LiftQuarantine, QuarantineHost, ReadBack, Written
+from integrations.errors import Ambiguous, NotFound, NotInForce, NotYet, Rejected
 from integrations.interfaces import Endpoint
 
 
@@ -49,3 +50,26 @@ class EndpointActivities:
             if seen.pending:
                 raise NotYet(f"host {device.hostname} has not carried out its quarantine yet {seen.detail}".rstrip())
             raise NotInForce(f"host {device.hostname} is not quarantined by the vendor's word {seen.detail}".rstrip())
+
+    @activity.defn(name="endpoint.lift_quarantine")
+    async def lift_quarantine(self, request: LiftQuarantine) -> Written:
+        """Undo ``quarantine_host``, only if the host was free before. A retry may find what it did itself."""
+        with told_to_temporal():
+            if request.before.get("status", "").casefold() not in FREE:
+                raise Rejected(f"host {request.device.hostname} is not known to have been free before: left as it is")
+            written = await self._endpoint.lift(request.device)
+        if written.changed or activity.info().attempt == 1:
+            return written
+        told = f"{written.detail}: by an earlier attempt whose answer was lost, or by somebody else"
+        return Written(changed=True, before=written.before, detail=told)
+
+    @activity.defn(name="endpoint.confirm_lifted")
+    async def confirm_lifted(self, device: DeviceRef) -> ReadBack:
+        """What the vendor says, once the host is free; fails until then, and tells pending from not asked for."""
+        with told_to_temporal():
+            seen = await self._endpoint.read_back(device)
+            if seen.pending:
+                raise NotYet(f"host {device.hostname} is not free yet {seen.detail}".rstrip())
+            if seen.in_force or (seen.status and seen.status.casefold() not in FREE):
+                raise NotInForce(f"host {device.hostname} is not free by the vendor's word {seen.detail}".rstrip())
+        return seen

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from incident.alert import Alert
+from incident.chain import Gap, head, link, moment, origin
 from incident.evidence import Corroboration, Device, Fact, Frozen, Host, Person, Risk
 from incident.requests import AccountRef, ActionState, DeviceRef
 from incident.text import plain
@@ -20,6 +21,8 @@ from incident.triage import ActionName, Corroborated, Priority, RiskLevel
 
 _MAX_EVENTS = 400
 _MAX_DISSENT = 100
+_NAME = 320
+_SIEM = "the SIEM"
 _NOT_YET: Fact[Any] = Fact[Any].unknown("not looked up yet")
 
 
@@ -167,10 +170,28 @@ class TicketRecord(Frozen):
 
 
 class Event(Frozen):
-    """A line of the timeline."""
+    """A line of the timeline: its number, when, who (``actor``), by which system or step (``source``), and what.
 
+    ``digest`` chains it to the event before, see ``incident.chain``. An event that was written before there was a
+    chain has none, until its record is read again.
+    """
+
+    seq: int = 0
     at: AwareDatetime
+    actor: str = "holdpoint"
+    source: str = "runbook"
     text: str
+    digest: str = ""
+
+    def entry(self) -> dict[str, Any]:
+        """The event as an entry of the chain."""
+        told = {"seq": self.seq, "at": moment(self.at), "actor": self.actor, "source": self.source}
+        return {**told, "text": self.text, "digest": self.digest}
+
+    def after(self, previous: str, seq: int) -> Event:
+        """The same event as number ``seq``, chained to what stands before."""
+        placed = self.model_copy(update={"seq": seq})
+        return placed.model_copy(update={"digest": link(placed.entry(), previous)})
 
 
 class CaseRecord(BaseModel):
@@ -201,6 +222,19 @@ class CaseRecord(BaseModel):
     outcome: Outcome | None = None
     events: list[Event] = Field(default=[])
     events_dropped: int = 0
+    gap: Gap | None = None
+
+    @model_validator(mode="after")
+    def _chained(self) -> Self:
+        """Chain the events of a record that was written before there was a chain."""
+        if self.events and not self.events[0].digest:
+            before, self.events = self.events, []
+            for place, event in enumerate(before):
+                if self.events_dropped and place == _MAX_EVENTS // 2:
+                    lost = {"first": place, "count": self.events_dropped}
+                    self.gap = Gap(**lost, before=self._last, after=self._last)
+                self.events.append(event.after(self._last, self._due))
+        return self
 
     @classmethod
     def opened(cls, alert: Alert, case_id: str, run_id: str, at: datetime) -> CaseRecord:
@@ -215,7 +249,7 @@ class CaseRecord(BaseModel):
             priority=alert.severity,
             priority_history=[PriorityChange(priority=alert.severity, reason=reason, at=at)],
         )
-        record.note(at, f"case opened by alert {alert.id}")
+        record.note(at, f"case opened by alert {alert.id}", actor=_SIEM, source="alert")
         return record
 
     @property
@@ -230,18 +264,48 @@ class CaseRecord(BaseModel):
             return Corroborated.UNKNOWN
         return Corroborated.YES if self.corroboration.value.found else Corroborated.NO
 
-    def note(self, at: datetime, text: str) -> None:
-        """Add a line to the timeline. It is bounded: whoever floods a case must not be able to end it."""
+    @property
+    def head(self) -> str:
+        """The head of the chain of events, as it stands."""
+        return head(self._last, self.gap)
+
+    @property
+    def _last(self) -> str:
+        """The digest that the next event is chained to."""
+        if self.gap is not None and len(self.events) <= self.gap.first:
+            return self.gap.after
+        return self.events[-1].digest if self.events else origin(self.case_id, self.key)
+
+    @property
+    def _due(self) -> int:
+        """The number of the next event."""
+        return len(self.events) + (self.gap.count if self.gap else 0)
+
+    def note(self, at: datetime, text: str, *, actor: str = "holdpoint", source: str = "runbook") -> None:
+        """Add a line to the timeline. It is bounded: whoever floods a case must not be able to end it.
+
+        ``actor`` is who (an analyst's address, ``holdpoint``, ``the table``), ``source`` which system or step.
+        """
+        event = Event(
+            at=at, actor=plain(actor, limit=_NAME), source=plain(source, limit=_NAME), text=plain(text, limit=500)
+        )
+        chained = event.after(self._last, self._due)
         if len(self.events) >= _MAX_EVENTS:
-            del self.events[_MAX_EVENTS // 2]
-            self.events_dropped += 1
-        self.events.append(Event(at=at, text=plain(text, limit=500)))
+            self._leave_out(_MAX_EVENTS // 2)
+        self.events.append(chained)
+
+    def _leave_out(self, place: int) -> None:
+        """Leave the event at ``place`` out of the timeline; the gap goes on to it."""
+        before = self.gap.before if self.gap else self.events[place - 1].digest
+        lost = self.events.pop(place)
+        self.events_dropped += 1
+        self.gap = Gap(first=place, count=self.events_dropped, before=before, after=lost.digest)
 
     def raise_priority(self, to: Priority, reason: str, at: datetime) -> bool:
         """Raise the priority; a lower or equal one changes nothing. Tells whether it changed."""
         if to.rank <= self.priority.rank:
             return False
-        self.note(at, f"priority {self.priority} -> {to}: {reason}")
+        self.note(at, f"priority {self.priority} -> {to}: {reason}", source="priority")
         self.priority = to
         self.priority_history.append(PriorityChange(priority=to, reason=plain(reason, limit=300), at=at))
         return True
@@ -251,7 +315,8 @@ class CaseRecord(BaseModel):
         if alert.id in self.alerts:
             return False
         self.alerts.append(alert.id)
-        self.note(at, f"alert {alert.id} joined ({alert.severity}, {alert.rule or 'no rule named'})")
+        told = f"alert {alert.id} joined ({alert.severity}, {alert.rule or 'no rule named'})"
+        self.note(at, told, actor=_SIEM, source="alert")
         self.raise_priority(alert.severity, f"severity of alert {plain(alert.id)}, which joined", at)
         return True
 
@@ -261,7 +326,8 @@ class CaseRecord(BaseModel):
         text = {k: plain(str(fields[k]), limit=300) if fields.get(k) is not None else None for k in _DISSENT_FIELDS}
         if len(self.dissent) < _MAX_DISSENT:
             self.dissent.append(Dissent(**text, why=plain(why, limit=300), at=at))
-        self.note(at, f"answer of {text['analyst'] or 'nobody named'} changes nothing: {why}")
+        who = text["analyst"] or "nobody named"
+        self.note(at, f"answer of {who} changes nothing: {why}", actor=who, source="answer")
 
     def action(self, name: ActionName) -> ActionRecord | None:
         """The record of one action, if it was begun."""
@@ -280,6 +346,7 @@ class CaseRecord(BaseModel):
             "device": _view(self.device, lambda device: device.hostname),
             "risk": _view(self.risk, lambda _: level.value),
             "corroboration": _view(self.corroboration, lambda found: found.found),
+            "record": {"entries": self._due, "head": self.head},
         }
 
 

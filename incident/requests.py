@@ -166,7 +166,8 @@ class Written(Frozen):
 class ReadBack(Frozen):
     """What the vendor says afterwards. ``in_force`` is the only proof; ``pending`` means accepted and not yet there.
 
-    ``server`` is the directory server that answered, and ``others`` how many more are configured.
+    ``server`` is the directory server that answered, and ``others`` how many more are configured. ``status`` is the
+    vendor's own word, where it has one.
     """
 
     in_force: bool
@@ -174,6 +175,7 @@ class ReadBack(Frozen):
     detail: str = ""
     server: str | None = None
     others: int = 0
+    status: str = ""
 
 
 class Reserve(Frozen):

@@ -132,12 +132,13 @@ class CrowdStrike:
         """
         status = _status(await self._still(device))
         if status == CONTAIN.done:
-            return ReadBack(in_force=True, detail="contained")
+            return ReadBack(in_force=True, detail="contained", status=status)
         if status == CONTAIN.pending:
-            return ReadBack(in_force=False, pending=True, detail="containment is asked for; an offline host waits")
+            told = "containment is asked for; an offline host waits"
+            return ReadBack(in_force=False, pending=True, detail=told, status=status)
         if status == LIFT.pending:
-            return ReadBack(in_force=False, pending=True, detail="containment is being lifted")
-        return ReadBack(in_force=False, detail=f"status is {status}")
+            return ReadBack(in_force=False, pending=True, detail="containment is being lifted", status=status)
+        return ReadBack(in_force=False, detail=f"status is {status}", status=status)
 
     async def check(self) -> list[Check]:
         """Read-only: address, certificate, credentials, ``hosts:read``, clock. Raises nothing of ``errors``."""

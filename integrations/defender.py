@@ -202,7 +202,8 @@ class Defender:
         """
         isolation = await self._isolation(_usable(device.id))
         pending = isolation.status in (ISOLATING, RELEASING)
-        return ReadBack(in_force=isolation.status == ISOLATED, pending=pending, detail=isolation.words)
+        status = isolation.status
+        return ReadBack(in_force=status == ISOLATED, pending=pending, detail=isolation.words, status=status)
 
     async def lift(self, device: DeviceRef) -> Written:
         """Undo ``quarantine``: cancel what has not reached the host yet, then release it if it is isolated.

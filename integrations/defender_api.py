@@ -6,37 +6,24 @@ client credentials for an hour, ``{"error": {"code", "message", "target"}}`` for
 
 from __future__ import annotations
 
-import asyncio
-import math
-import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from integrations.errors import BadAnswer, Busy, Misconfigured, NotYet
+from integrations.entra_login import EntraLogin, object_of
+from integrations.errors import BadAnswer, Misconfigured, NotYet
 from integrations.http import TOTAL_SECONDS, Answer, VendorHttp, quoted
 
 VENDOR = "Microsoft Defender"
-LOGIN_VENDOR = "Microsoft Entra"
 
 RESOURCE = "https://api.securitycenter.microsoft.com"
 """What the token is for, whichever region's address is used; the clouds for US government have their own."""
 
-TOKEN_LIFE_SECONDS = 3599.0
-"""How long a token lives when the answer does not say it."""
-
-TOKEN_MARGIN_SECONDS = 300.0
-"""How long before its end a token is renewed; half its life if it is a short one."""
-
 MAX_PAGES = 10
 """How many pages of a list are read; one host has far fewer machines and actions."""
 
-_BEARER = re.compile(r"[A-Za-z0-9._~+/=-]+")
-_TENANT = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _IN_PROGRESS = "activerequestalreadyexists"
-_LOGIN_LATER = ("temporarily_unavailable", "server_error")
 
 
 class ActionInProgress(NotYet):
@@ -70,20 +57,16 @@ class DefenderApi:
         ca_file: Path | None = None,
         total_seconds: float = TOTAL_SECONDS,
     ) -> None:
-        if not _TENANT.fullmatch(tenant_id):
-            raise Misconfigured(f"{quoted(tenant_id)!r} is not the id of a {LOGIN_VENDOR} tenant")
         self._http = VendorHttp(VENDOR, base_url, ca_file=ca_file, total_seconds=total_seconds)
-        self._login = VendorHttp(LOGIN_VENDOR, login_url, ca_file=ca_file, total_seconds=total_seconds)
-        self._token_path = f"/{tenant_id}/oauth2/v2.0/token"
-        self._form = {
-            "grant_type": "client_credentials",
-            "client_id": client_id,
-            "client_secret": client_secret,
-            "scope": _scope(base_url),
-        }
-        self._one_login = asyncio.Lock()
-        self._token: str | None = None
-        self._renew_at = 0.0
+        self._login = EntraLogin(
+            login_url,
+            tenant_id,
+            client_id,
+            client_secret,
+            scope=_scope(base_url),
+            ca_file=ca_file,
+            total_seconds=total_seconds,
+        )
 
     async def record(self, method: str, path: str, *, json: Mapping[str, str] | None = None) -> dict[str, Any]:
         """One call whose answer is one object.
@@ -118,27 +101,8 @@ class DefenderApi:
         return answer
 
     async def log_in(self) -> str:
-        """Get a new token, whether the old one still lasts or not. Raises what ``record`` raises."""
-        answer = await self._login.send("POST", self._token_path, form=self._form)
-        body = _object(answer)
-        said = quoted(body.get("error_description") or body.get("error"), secrets=self._secrets())
-        words = f" ({said})" if said else ""
-        if body.get("error") in _LOGIN_LATER:
-            raise Busy(f"{LOGIN_VENDOR} answered {answer.status} to the login{words}", retry_after=answer.retry_after())
-        if answer.status in (400, 401, 403, 404):
-            raise Misconfigured(
-                f"{LOGIN_VENDOR} answered {answer.status} to the login: check tenant_id, client_id, client_secret and "
-                f"login_url{words}"
-            )
-        answer.raise_for_status(words=said)
-        body = answer.json_object()
-        token = body.get("access_token")
-        if not isinstance(token, str) or not _BEARER.fullmatch(token):
-            raise BadAnswer(f"{LOGIN_VENDOR} answered {answer.status} to the login without a usable access_token")
-        life = _seconds(body.get("expires_in")) or TOKEN_LIFE_SECONDS
-        self._renew_at = time.monotonic() + max(life - TOKEN_MARGIN_SECONDS, life / 2)
-        self._token = token
-        return token
+        """Get a new token, for the doctor. Raises what ``EntraLogin.log_in`` raises."""
+        return await self._login.log_in()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -154,22 +118,15 @@ class DefenderApi:
         json: Mapping[str, str] | None = None,
     ) -> Answer:
         """One call, repeated once with a new token if the answer is 401: then nothing has happened yet."""
-        token = await self._bearer()
+        token = await self._login.bearer()
         answer = await self._send(method, path, token, params, json)
         if answer.status == 401:
-            answer = await self._send(method, path, await self._bearer(worn=token), params, json)
+            answer = await self._send(method, path, await self._login.bearer(worn=token), params, json)
         return answer
 
     async def _send(self, method: str, path: str, token: str, params: Mapping[str, str] | None, json: Any) -> Answer:
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
         return await self._http.send(method, path, params=params, json=json, headers=headers)
-
-    async def _bearer(self, *, worn: str | None = None) -> str:
-        """A token other than ``worn``. Calls that find the same one worn share one login."""
-        async with self._one_login:
-            if self._token is None or self._token == worn or time.monotonic() >= self._renew_at:
-                return await self.log_in()
-            return self._token
 
     def _page(self, answer: Answer) -> tuple[list[dict[str, Any]], bool]:
         """The rows of one answer, and whether there are more."""
@@ -184,11 +141,11 @@ class DefenderApi:
 
     def _raise_for_error(self, answer: Answer) -> None:
         """What a failure means: the one place where that is decided."""
-        body = _object(answer)
+        body = object_of(answer)
         error = body.get("error")
         told = error if isinstance(error, dict) else {}
-        code = quoted(told.get("code"), secrets=self._secrets())
-        words = ": ".join(filter(None, (code, quoted(told.get("message"), secrets=self._secrets()))))
+        code = quoted(told.get("code"), secrets=self._login.secrets)
+        words = ": ".join(filter(None, (code, quoted(told.get("message"), secrets=self._login.secrets))))
         if answer.status == 400 and code.lower() == _IN_PROGRESS:
             raise ActionInProgress(f"{VENDOR} has an action in progress for this machine ({words})")
         if answer.status == 403 and code.lower() == "disabledfeature":
@@ -199,29 +156,7 @@ class DefenderApi:
         if error:
             raise BadAnswer(f"{VENDOR} answered {answer.status} with an error ({words or 'no reason told'})")
 
-    def _secrets(self) -> tuple[str, ...]:
-        return self._form["client_secret"], self._token or ""
-
 
 def _scope(base_url: str) -> str:
     host = urlsplit(base_url).hostname or ""
     return f"https://{host}/.default" if host.endswith(".microsoft.us") else f"{RESOURCE}/.default"
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    """The body if it is a JSON object, else an empty one."""
-    try:
-        return answer.json_object()
-    except BadAnswer:
-        return {}
-
-
-def _seconds(value: object) -> float | None:
-    """A positive number of seconds, or text that spells one."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None

@@ -241,9 +241,13 @@ class VendorHttp:
         headers: Mapping[str, str] | None = None,
         json: Any = None,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        files: Mapping[str, tuple[str, bytes, str]] | None = None,
         auth: tuple[str, str] | None = None,
     ) -> Answer:
         """One request, its answer read whole whatever its status.
+
+        ``content`` is a body as it is; ``files`` are sent as multipart/form-data, each a name, its bytes and its type.
 
         Raises:
             Unreachable: no whole answer came; the request may have had its effect.
@@ -256,7 +260,7 @@ class VendorHttp:
             with _told_apart(self.vendor):
                 async with asyncio.timeout(self._total):
                     request = self._client.build_request(
-                        method, path, params=params, headers=headers, json=json, data=form
+                        method, path, params=params, headers=headers, json=json, data=form, content=content, files=files
                     )
                     basic = httpx.BasicAuth(*auth) if auth else None
                     response = await self._client.send(request, auth=basic, stream=True)

@@ -6,7 +6,9 @@ Every method raises the errors of ``integrations.errors`` and no others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from pydantic import Field
 
 from incident.evidence import Corroboration, Device, Frozen, Located, Person, Risk
 from incident.requests import (
@@ -100,6 +102,14 @@ class Endpoint(Protocol):
         """Close the connections."""
 
 
+class Attachment(Frozen):
+    """A file for a ticket: its name (``[A-Za-z0-9._-]``, at most 100 characters), its media type and its bytes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    media_type: Annotated[str, Field(pattern=r"^[a-z]+/[a-z0-9.+-]+$")]
+    content: bytes
+
+
 class Ticketing(Protocol):
     """Where tickets are."""
 
@@ -108,6 +118,9 @@ class Ticketing(Protocol):
 
     async def add_note(self, ticket: Ticket, text: str, marker: str) -> bool:
         """Add a private note unless ``marker`` is there already; tells whether it was written."""
+
+    async def attach(self, ticket: Ticket, file: Attachment) -> bool:
+        """Attach the file unless one of its name is there already; tells whether it was uploaded."""
 
     async def check(self) -> list[Check]:
         """Read-only: reachable, certificate, credentials, rights, clock skew."""

@@ -1,9 +1,9 @@
-"""ServiceNow: one ticket a case, and private notes on it, by the Table API (``/api/now/table/{table}``).
+"""ServiceNow: one ticket a case, private notes and files on it, by the Table API (``/api/now/table/{table}``).
 
 What the platform does and a client has to live with: ``correlation_id`` is neither unique nor indexed; the parts of
 ``sysparm_query`` that it does not understand are dropped and the rest is answered; every value is text; journal fields
 read back empty unless display values are asked for; an error may come with any status. (ServiceNow's product
-documentation, Table API and encoded query strings.)
+documentation, Table API, Attachment API and encoded query strings.)
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from integrations.errors import (
     Rejected,
 )
 from integrations.http import TOTAL_SECONDS, Answer, VendorHttp, clock_check, quoted
-from integrations.interfaces import Check
+from integrations.interfaces import Attachment, Check
 
 VENDOR = "ServiceNow"
 CORRELATION_DISPLAY = "holdpoint"
+ATTACHMENTS = "/api/now/attachment"
 
 MAX_TITLE = 160
 """How many characters ``short_description`` holds as shipped; the platform cuts the rest without a word."""
@@ -128,6 +129,27 @@ class ServiceNow:
         self._result(answer, of_record=True)
         return True
 
+    async def attach(self, ticket: Ticket, file: Attachment) -> bool:
+        """Attach a file to the ticket, unless one of its name is there. By the Attachment API.
+
+        Raises:
+            NotFound: there is no such ticket, or an access rule hides it.
+        """
+        if not _SYS_ID.fullmatch(ticket.id):
+            raise NotFound(f"{quoted(ticket.id)!r} is not the id of a {VENDOR} record")
+        if await self._has_file(ticket.id, file.name):
+            return False
+        params = {"table_name": self._table, "table_sys_id": ticket.id, "file_name": file.name}
+        headers = {"Accept": "application/json", "Content-Type": file.media_type}
+        answer = await self._http.send(
+            "POST", f"{ATTACHMENTS}/file", params=params, headers=headers, content=file.content, auth=self._auth
+        )
+        row = _row(self._result(answer, of_record=True))
+        size = _text(row.get("size_bytes"))
+        if not _text(row.get("sys_id")) or (size.isdecimal() and int(size) != len(file.content)):
+            raise BadAnswer(f"{VENDOR} does not say that it has all of {file.name}")
+        return True
+
     async def check(self) -> list[Check]:
         """Read-only: address, certificate, credentials, table, clock. Raises nothing of ``errors``."""
         name = f"{VENDOR}: table {self._table}"
@@ -196,6 +218,13 @@ class ServiceNow:
         except (Refused, NotFound, Misconfigured, Rejected):
             return False
         return any(_text(row.get("element_id")) == sys_id and marker in _text(row.get("value")) for row in rows)
+
+    async def _has_file(self, sys_id: str, name: str) -> bool:
+        """Whether the record has a file of that name. The rows are looked at: a dropped query brings strangers."""
+        params = {"sysparm_query": f"table_sys_id={sys_id}^file_name={name}", "sysparm_limit": str(SEARCH_LIMIT)}
+        answer = await self._answer("GET", ATTACHMENTS, params=params)
+        rows = [] if _nothing_found(answer) else _rows(self._result(answer, of_record=True))
+        return any((_text(row.get("table_sys_id")), _text(row.get("file_name"))) == (sys_id, name) for row in rows)
 
     def _ticket(self, row: Mapping[str, Any]) -> Ticket:
         sys_id, number = _text(row.get("sys_id")), _text(row.get("number"))

@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.policy import HTTP
 from typing import Any
 
 from starlette.applications import Starlette
@@ -27,13 +29,14 @@ _SETTABLE = ("project", "issuetype", "summary", "description", "labels", "priori
 
 @dataclass
 class LabIssue:
-    """One issue. ``hidden_for`` counts the searches that still miss it."""
+    """One issue. ``hidden_for`` counts the searches that still miss it; ``files`` are its attachments by name."""
 
     id: str
     key: str
     fields: dict[str, Any]
     hidden_for: int = 0
     comments: list[dict[str, Any]] = field(default_factory=list)
+    files: list[tuple[str, str, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -51,6 +54,7 @@ class JiraLab:
         blind: whether single issues cannot be seen.
         bare: whether a search tells ids only, whatever fields are named.
         page: how many rows one answer holds.
+        no_files: whether attachments are disabled, which hides the field as well.
     """
 
     username: str = "lab-holdpoint@corp.example"
@@ -63,6 +67,7 @@ class JiraLab:
     blind: bool = False
     bare: bool = False
     page: int = 100
+    no_files: bool = False
 
     def __post_init__(self) -> None:
         self.issues: list[LabIssue] = []
@@ -70,6 +75,7 @@ class JiraLab:
             Route("/rest/api/3/issue", self._create, methods=["POST"]),
             Route("/rest/api/3/issue/{key}", self._issue, methods=["GET"]),
             Route("/rest/api/3/issue/{key}/comment", self._comments, methods=["GET", "POST"]),
+            Route("/rest/api/3/issue/{key}/attachments", self._attach, methods=["POST"]),
             Route("/rest/api/3/search/jql", self._search, methods=["POST"]),
             Route("/rest/api/3/search", self._gone, methods=["GET", "POST"]),
         ]
@@ -130,7 +136,27 @@ class JiraLab:
         if refusal := self._barred(request):
             return refusal
         issue = self._seen(request)
-        return _absent() if issue is None else JSONResponse(self._shown(issue, ["labels"]))
+        if issue is None:
+            return _absent()
+        if not self.no_files:
+            issue.fields["attachment"] = [_file(place, *made) for place, made in enumerate(issue.files)]
+        wanted = [name for name in request.query_params.get("fields", "").split(",") if name]
+        return JSONResponse(self._shown(issue, wanted or ["labels"]))
+
+    async def _attach(self, request: Request) -> Response:
+        if refusal := self._barred(request):
+            return refusal
+        if request.headers.get("X-Atlassian-Token") not in ("no-check", "nocheck"):
+            return Response("XSRF check failed", 403)
+        issue = self._seen(request)
+        if issue is None or self.no_files:
+            return _absent()
+        made = _parts(request.headers.get("Content-Type", ""), await request.body())
+        if not made:
+            return _failure(400, "There is no part 'file' in the request")
+        before = len(issue.files)
+        issue.files += made
+        return JSONResponse([_file(before + place, *one) for place, one in enumerate(made)])
 
     async def _comments(self, request: Request) -> Response:
         if refusal := self._barred(request):
@@ -202,6 +228,20 @@ def _parse(jql: str) -> dict[str, str] | None:
         terms[term[1].lower()] = re.sub(r"\\(.)", r"\1", term[2])
         at = term.end()
     return terms or None
+
+
+def _parts(content_type: str, body: bytes) -> list[tuple[str, str, bytes]]:
+    """The files of a form, each its name, type and content: the parts that are called ``file``."""
+    form = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body, policy=HTTP)
+    return [
+        (part.get_filename() or "", part.get_content_type(), bytes(part.get_payload(decode=True)))
+        for part in form.iter_parts()
+        if part.get_param("name", header="content-disposition") == "file"
+    ]
+
+
+def _file(place: int, name: str, media_type: str, content: bytes) -> dict[str, Any]:
+    return {"id": str(20_000 + place), "filename": name, "mimeType": media_type, "size": len(content)}
 
 
 def _is_document(value: Any) -> bool:

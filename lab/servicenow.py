@@ -1,4 +1,4 @@
-"""A stand-in for ServiceNow's Table API: rows that stay, journals that hide, queries that are half understood."""
+"""A stand-in for ServiceNow's Table and Attachment APIs: rows stay, journals hide, queries are half understood."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ _FIELDS = ("sys_id", "number", "priority", "active", "sys_created_on", "sys_crea
 _REFERENCES = ("opened_by", "caller_id", "assignment_group")
 _PRIORITY = {"11": "1", "12": "2", "13": "3", "21": "2", "22": "3", "23": "4", "31": "3", "32": "4", "33": "5"}
 _JOURNAL_TABLE = "sys_journal_field"
+_FILE_TABLE = "sys_attachment"
+_FILE_FIELDS = ("sys_id", "table_name", "table_sys_id", "file_name", "content_type", "size_bytes")
 _JOURNAL_FIELDS = ("sys_id", "element_id", "element", "name", "value", "sys_created_on", "sys_created_by")
 
 Row = dict[str, str]
@@ -59,6 +61,8 @@ class ServiceNowLab:
         first_version: whether a search that finds nothing answers 404, as the first version of the API does.
         clock: what time it is there.
         evaluated: the scripts that a query made the platform run.
+        extensions: the extensions of files that may be attached; empty means all.
+        files: the content of each attachment, by its ``sys_id``; its row stands in ``sys_attachment``.
     """
 
     username: str = "lab-integration"
@@ -71,11 +75,15 @@ class ServiceNowLab:
     first_version: bool = False
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     evaluated: list[str] = field(default_factory=list)
+    extensions: set[str] = field(default_factory=set)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._tables: dict[str, list[Row]] = {name: [] for name in (*_PREFIX, _JOURNAL_TABLE)}
+        self._tables: dict[str, list[Row]] = {name: [] for name in (*_PREFIX, _JOURNAL_TABLE, _FILE_TABLE)}
         self._count = 10_000
         routes = [
+            Route("/api/now/attachment", self._attachments, methods=["GET"]),
+            Route("/api/now/attachment/file", self._attach, methods=["POST"]),
             Route("/api/now/table/{table}", self._table, methods=["GET", "POST"]),
             Route("/api/now/table/{table}/{sys_id}", self._record, methods=["GET", "PATCH", "PUT", "DELETE"]),
         ]
@@ -122,6 +130,33 @@ class ServiceNowLab:
         page = [self._shown(row, table, request) for row in found[offset : offset + limit]]
         return JSONResponse({"result": page}, headers={"X-Total-Count": str(len(found))})
 
+    async def _attachments(self, request: Request) -> Response:
+        if refusal := self._barred(request, _FILE_TABLE):
+            return refusal
+        found = self._found(_FILE_TABLE, request.query_params.get("sysparm_query", ""))
+        return JSONResponse({"result": [dict(row) for row in found[: _number(request, "sysparm_limit", 10_000)]]})
+
+    async def _attach(self, request: Request) -> Response:
+        if refusal := self._barred(request, _FILE_TABLE):
+            return refusal
+        values = {name: request.query_params.get(name, "") for name in ("table_name", "table_sys_id", "file_name")}
+        if not all(values.values()):
+            return _failure(400, "Missing parameter", "table_name, table_sys_id and file_name are required")
+        if not any(row["sys_id"] == values["table_sys_id"] for row in self._tables.get(values["table_name"], ())):
+            return _absent()
+        if self.extensions and values["file_name"].rpartition(".")[2] not in self.extensions:
+            return _failure(400, "Invalid file type", "The file type is not allowed or does not match the file content")
+        row = self.add_file(await request.body(), request.headers.get("Content-Type", ""), **values)
+        where = f"{request.base_url}api/now/attachment/{row['sys_id']}"
+        return JSONResponse({"result": row}, 201, headers={"Location": where})
+
+    def add_file(self, content: bytes, content_type: str = "text/plain", **values: str) -> Row:
+        """Attach a file, as a person there would; ``values`` names ``table_name``, ``table_sys_id``, ``file_name``."""
+        row = {"sys_id": uuid.uuid4().hex, "content_type": content_type, "size_bytes": str(len(content)), **values}
+        self._tables[_FILE_TABLE].append(row)
+        self.files[row["sys_id"]] = content
+        return row
+
     async def _record(self, request: Request) -> Response:
         table, sys_id = request.path_params["table"], request.path_params["sys_id"]
         if refusal := self._barred(request, table):
@@ -153,7 +188,8 @@ class ServiceNowLab:
         return None
 
     def _found(self, table: str, query: str) -> list[Mapping[str, str]]:
-        known = set(_JOURNAL_FIELDS if table == _JOURNAL_TABLE else (*_WRITABLE, *_FIELDS)) - self.unsearchable
+        fields = {_JOURNAL_TABLE: _JOURNAL_FIELDS, _FILE_TABLE: _FILE_FIELDS}.get(table, (*_WRITABLE, *_FIELDS))
+        known = set(fields) - self.unsearchable
         outcome = evaluate(query, self._tables[table], known)
         self.evaluated += outcome.evaluated
         return [] if outcome.dropped and self.strict_queries else outcome.rows

@@ -9,6 +9,8 @@ from typing import Any, Final
 from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
 from incident.record import CaseRecord
+from incident.release_record import ReleaseRecord
+from incident.triage import ActionName
 
 STAGE: Final = SearchAttributeKey.for_keyword("IncidentStage")
 PRIORITY: Final = SearchAttributeKey.for_keyword("IncidentPriority")
@@ -63,4 +65,19 @@ def at_start(alert_id: str, severity: str) -> TypedSearchAttributes:
             SearchAttributePair(PRIORITY, severity),
             SearchAttributePair(ALERTS, [alert_id]),
         ]
+    )
+
+
+def of_release(record: ReleaseRecord) -> Sequence[tuple[SearchAttributeKey[Any], Any]]:
+    """What a release is found by: the same names as its case, so that one query finds whatever waits for people."""
+    known = record.containment
+    targets = {action.action: action.target for action in known.actions} if known else {}
+    due: datetime | None = record.question.due_at if record.question else None
+    return (
+        (STAGE, record.stage.value),
+        (PRIORITY, known.priority.value if known else None),
+        (OUTCOME, record.outcome.value if record.outcome else None),
+        (USER, targets.get(ActionName.DISABLE_ACCOUNT)),
+        (HOST, targets.get(ActionName.QUARANTINE_HOST)),
+        (DUE, due),
     )

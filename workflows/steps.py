@@ -14,6 +14,7 @@ from temporalio.exceptions import TimeoutError as StepTimedOut
 with workflow.unsafe.imports_passed_through():
     from incident.evidence import Corroboration, Device, Fact, Located, Person, Risk
     from incident.policy import CasePolicy
+    from incident.release import Containment, ContainmentOf
     from incident.requests import (
         AccountRef,
         CommentIncident,
@@ -23,9 +24,11 @@ with workflow.unsafe.imports_passed_through():
         DisableAccount,
         EarlierCase,
         EarlierOutcome,
+        EnableAccount,
         FindCorroboration,
         FindDevice,
         FindPerson,
+        LiftQuarantine,
         LocateHost,
         Notice,
         QuarantineHost,
@@ -135,6 +138,22 @@ add_note = Step[TicketNote, bool](
     "ticketing.add_note", bool, policies.TICKET, lambda note: f"Note on {note.ticket.number}"
 )
 notify = Step[Notice, Delivery]("notification.notify", Delivery, policies.MAIL, lambda notice: f"Mail: {notice.kind}")
+
+containment_of = Step[ContainmentOf, Containment](
+    "case.containment_of", Containment, policies.OWN, lambda request: f"What did {request.case_id} do?"
+)
+enable_account = Step[EnableAccount, Written](
+    "directory.enable_account", Written, policies.WRITE, lambda request: f"Enable {request.account.account}"
+)
+confirm_enabled = Step[AccountRef, ReadBack](
+    "directory.confirm_enabled", ReadBack, policies.READ_BACK, lambda account: f"Is {account.account} enabled?"
+)
+lift_quarantine = Step[LiftQuarantine, Written](
+    "endpoint.lift_quarantine", Written, policies.WRITE, lambda request: f"Release {request.device.hostname}"
+)
+confirm_lifted = Step[DeviceRef, ReadBack](
+    "endpoint.confirm_lifted", ReadBack, policies.READ_BACK, lambda device: f"Is {device.hostname} free?"
+)
 
 NAMES: Final = frozenset(step.name for step in list(globals().values()) if isinstance(step, Step))
 """Every activity that the workflows call; a test holds that each is registered."""

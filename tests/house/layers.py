@@ -28,8 +28,8 @@ RESERVED = {"activities": {"activities", "worker", "lab", "tests"}, "lab": {"lab
 """Who alone may import these."""
 
 PURE = {
-    *("__future__", "collections", "dataclasses", "datetime", "enum", "fnmatch", "functools", "hashlib", "ipaddress"),
-    *("itertools", "json", "math", "operator", "re", "shlex", "string", "types", "typing", "unicodedata", "pydantic"),
+    *("__future__", "collections", "dataclasses", "datetime", "enum", "fnmatch", "functools", "hashlib", "hmac", "ipaddress"),
+    *("itertools", "json", "math", "operator", "re", "shlex", "string", "types", "typing", "unicodedata", "pydantic", "rfc8785"),
 }
 """All that ``incident`` may import from elsewhere: nothing here does I/O; the clock of ``datetime`` is a rule below."""
 

@@ -410,8 +410,8 @@ class TestFaults:
         lab.token_seconds = life
         started = time.monotonic()
         await defender._api.log_in()
-        assert started + renewed <= defender._api._renew_at < started + life
-        defender._api._renew_at = started
+        assert started + renewed <= defender._api._login._renew_at < started + life
+        defender._api._login._renew_at = started
         await defender.read_back(ref(lab.add_machine("ws-17")))
         assert lab.logins == 2
 

@@ -24,7 +24,7 @@ from integrations.errors import (
     Rejected,
     Unreachable,
 )
-from integrations.interfaces import Ticketing
+from integrations.interfaces import Attachment, Ticketing
 from integrations.jira import MAX_TEXT, MAX_TITLE, Jira, document, jql_string, plain_text
 from lab.jira import JiraLab, _is_document, _parse
 from lab.serving import Served
@@ -32,6 +32,7 @@ from lab.serving import Served
 Make = Callable[..., Awaitable[Jira]]
 KEY = "hp-5f0c0e7a1b2c3d4e5f60"
 MARKER = f"[{KEY}/1]"
+FILE = Attachment(name="HP-1A2B3C4D-record.html", media_type="text/html", content="<p>\u00fc</p>\r\n".encode())
 DRAFT = TicketDraft(
     key=KEY, title="Insider threat", description="What was\nseen\n\nand when", priority=Priority.CRITICAL
 )
@@ -355,3 +356,59 @@ def test_documents_of_other_editors_are_read() -> None:
     ) == ("a\na")
     assert plain_text(None) == ""
     assert plain_text("plain") == "plain"
+
+
+class TestAttach:
+    async def test_the_file_is_there_as_it_is_and_once(self, lab: JiraLab, desk: Jira) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        assert await desk.attach(ticket, FILE) is True
+        assert await desk.attach(ticket, FILE) is False
+        assert lab.issues[0].files == [(FILE.name, FILE.media_type, FILE.content)]
+
+    async def test_a_lost_answer_makes_no_second_file(self, lab: JiraLab, desk: Jira) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        lab.faults.add("reset", match="/attachments", after_effect=True)
+        with pytest.raises(Unreachable):
+            await desk.attach(ticket, FILE)
+        assert await desk.attach(ticket, FILE) is False
+        assert len(lab.issues[0].files) == 1
+
+    async def test_others_files_are_not_ours(self, lab: JiraLab, desk: Jira) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        lab.issues[0].files.append(("other.html", "text/html", b"x"))
+        lab.add_issue().files.append((FILE.name, "text/html", b"x"))
+        assert await desk.attach(ticket, FILE) is True
+
+    async def test_attachments_that_are_disabled(self, lab: JiraLab, desk: Jira) -> None:
+        lab.no_files = True
+        with pytest.raises(NotFound):
+            await desk.attach(await desk.open_ticket(DRAFT), FILE)
+
+    async def test_no_right(self, lab: JiraLab, desk: Jira) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        lab.readonly = True
+        with pytest.raises(Refused):
+            await desk.attach(ticket, FILE)
+
+    async def test_no_such_issue(self, lab: JiraLab, desk: Jira) -> None:
+        for identity in ("99999", "IR-1/../../x", ""):
+            with pytest.raises(NotFound):
+                await desk.attach(Ticket(id=identity, number="IR-1"), FILE)
+
+    @pytest.mark.parametrize(
+        ("kind", "error"), [("413", Rejected), ("503", Busy), ("401", Misconfigured), ("html200", BadAnswer)]
+    )
+    async def test_failures_have_their_types(
+        self, lab: JiraLab, desk: Jira, kind: str, error: type[IntegrationError]
+    ) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        lab.faults.add(kind, match="/attachments")
+        with pytest.raises(error):
+            await desk.attach(ticket, FILE)
+
+    async def test_an_answer_that_names_no_file(self, lab: JiraLab, desk: Jira) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        for body in (b"[]", b"{}", b"[1]"):
+            lab.faults.add("error200", match="/attachments", body=body)
+            with pytest.raises(BadAnswer):
+                await desk.attach(ticket, FILE)

@@ -25,7 +25,7 @@ from integrations.errors import (
     Rejected,
     Unreachable,
 )
-from integrations.interfaces import Ticketing
+from integrations.interfaces import Attachment, Ticketing
 from integrations.servicenow import MAX_TEXT, ServiceNow, _note, _record
 from lab.encoded_query import evaluate
 from lab.servicenow import ServiceNowLab
@@ -34,6 +34,7 @@ from lab.serving import Served
 Make = Callable[..., Awaitable[ServiceNow]]
 KEY = "sua-acme-5f0c0e7a1b"
 MARKER = "[holdpoint sua-acme-5f0c0e7a1b closed]"
+FILE = Attachment(name="HP-1A2B3C4D-record.json", media_type="application/json", content='{"a": "\u00fc"}\r\n'.encode())
 DRAFT = TicketDraft(key=KEY, title="jdoe / WS-17", description="What was seen", priority=Priority.CRITICAL)
 
 
@@ -390,3 +391,69 @@ class TestEncodedQuery:
     )
     def test_what_it_does_not_understand_it_drops(self, query: str, found: str) -> None:
         assert "".join(row["a"] for row in evaluate(query, self.ROWS, {"a", "b"}).rows) == found
+
+
+class TestAttach:
+    def _files(self, lab: ServiceNowLab) -> list[tuple[str, str, bytes]]:
+        return [(row["file_name"], row["content_type"], lab.files[row["sys_id"]]) for row in lab.rows("sys_attachment")]
+
+    async def test_the_file_is_there_as_it_is_and_once(self, lab: ServiceNowLab, desk: ServiceNow) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        assert await desk.attach(ticket, FILE) is True
+        assert await desk.attach(ticket, FILE) is False
+        assert self._files(lab) == [(FILE.name, FILE.media_type, FILE.content)]
+        (row,) = lab.rows("sys_attachment")
+        assert (row["table_name"], row["table_sys_id"]) == ("incident", ticket.id)
+
+    async def test_a_lost_answer_makes_no_second_file(self, lab: ServiceNowLab, desk: ServiceNow) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        lab.faults.add("reset", match="POST /api/now/attachment", after_effect=True)
+        with pytest.raises(Unreachable):
+            await desk.attach(ticket, FILE)
+        assert await desk.attach(ticket, FILE) is False
+        assert len(self._files(lab)) == 1
+
+    @pytest.mark.parametrize("dropped", [set[str](), {"file_name"}, {"table_sys_id"}, {"file_name", "table_sys_id"}])
+    async def test_others_files_are_not_ours(self, lab: ServiceNowLab, desk: ServiceNow, dropped: set[str]) -> None:
+        ticket, other = await desk.open_ticket(DRAFT), lab.add_row()
+        lab.add_file(b"x", table_name="incident", table_sys_id=other["sys_id"], file_name=FILE.name)
+        lab.add_file(b"x", table_name="incident", table_sys_id=ticket.id, file_name="other.json")
+        lab.unsearchable = dropped
+        assert await desk.attach(ticket, FILE) is True
+        assert await desk.attach(ticket, FILE) is False
+        assert len(self._files(lab)) == 3
+
+    async def test_a_type_that_is_not_allowed(self, lab: ServiceNowLab, desk: ServiceNow) -> None:
+        lab.extensions = {"pdf"}
+        with pytest.raises(Rejected, match="file type"):
+            await desk.attach(await desk.open_ticket(DRAFT), FILE)
+
+    async def test_no_right(self, lab: ServiceNowLab, desk: ServiceNow) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        lab.readonly = True
+        with pytest.raises(Refused):
+            await desk.attach(ticket, FILE)
+
+    async def test_no_such_ticket(self, lab: ServiceNowLab, desk: ServiceNow) -> None:
+        for sys_id in ("0" * 32, "x^ORsys_idISNOTEMPTY", ""):
+            with pytest.raises(NotFound):
+                await desk.attach(Ticket(id=sys_id, number="INC1"), FILE)
+        assert self._files(lab) == []
+
+    @pytest.mark.parametrize(
+        ("kind", "error"), [("503", Busy), ("429", Busy), ("401", Misconfigured), ("html200", BadAnswer)]
+    )
+    async def test_failures_have_their_types(
+        self, lab: ServiceNowLab, desk: ServiceNow, kind: str, error: type[IntegrationError]
+    ) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        for match in ("GET /api/now/attachment", "POST /api/now/attachment"):
+            lab.faults.add(kind, match=match)
+            with pytest.raises(error):
+                await desk.attach(ticket, FILE)
+
+    async def test_half_a_file_is_none(self, lab: ServiceNowLab, desk: ServiceNow) -> None:
+        ticket = await desk.open_ticket(DRAFT)
+        lab.faults.add("error200", match="POST /api/now/att", body=b'{"result": {"sys_id": "a1", "size_bytes": "3"}}')
+        with pytest.raises(BadAnswer):
+            await desk.attach(ticket, FILE)

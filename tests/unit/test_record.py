@@ -31,7 +31,7 @@ CONTRACT_NAMES = {
     *("case_id", "alerts", "stage", "priority", "priority_history", "host", "user", "risk", "corroboration"),
     *("question", "decision", "dissent", "actions", "ticket", "outcome"),
 }
-OURS = {"reference", "device"}
+OURS = {"reference", "device", "record"}
 FACTS = ("host", "user", "risk", "corroboration", "device")
 
 
@@ -234,7 +234,7 @@ def test_an_answer_of_any_shape_is_recorded_and_changes_nothing(raw: Any) -> Non
     before = case.status()
     case.dissented(raw, "late", AT)
     after = case.status()
-    assert {**after, "dissent": []} == before
+    assert {**after, "dissent": [], "record": before["record"]} == before
     (kept,) = after["dissent"]
     assert kept["why"] == "late"
     assert all(clean(str(value)) for value in kept.values())

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from incident.policy import CasePolicy, OnUnanswered
+from incident.evidence import Person
+from incident.guardrails import Target, protection
+from incident.policy import Approval, CasePolicy, GuardrailPolicy, Mode, OnUnanswered
+from incident.triage import ActionName
 from settings import Settings, SettingsRefused, load_settings
 
 Write = Callable[[str], Path]
@@ -332,7 +335,7 @@ def test_every_fault_is_told_at_once_by_its_key(configure: Configure, monkeypatc
             "mail.starttls": False,
             "mail.ca_file": "/nowhere/ca.pem",
             "policy": {"medium_at": 80, "high_at": 70, "lookback": "1w", "recheck_every": 5},
-            "guardrails": {"max_per_hour": -1, "mode": "panic"},
+            "guardrails": {"max_per_hour": -1, "mode": "panic", "disable_account": "maybe", "max_per_department": -1},
             "tiers.0.wait": "soon",
             "tiers.1.analysts": ["nobody"],
             "nonsense": {"a": 1},
@@ -346,6 +349,8 @@ def test_every_fault_is_told_at_once_by_its_key(configure: Configure, monkeypatc
         "directory.nonsense",
         "directory.servers",
         "endpoint.provider",
+        "guardrails.disable_account",
+        "guardrails.max_per_department",
         "guardrails.max_per_hour",
         "guardrails.mode",
         "mail.ca_file",
@@ -565,10 +570,106 @@ def test_thresholds_are_numbers(configure: Configure, value: str) -> None:
     assert keys(faults()) == {"policy.high_at"}
 
 
-def test_a_mode_that_is_not_built_is_refused(configure: Configure) -> None:
-    """Whoever sets observe trusts that nothing is ever written, also after an answer."""
-    configure({"guardrails": {"mode": "observe"}})
-    assert keys(faults()) == {"guardrails.mode"}
+@pytest.mark.parametrize("mode", ["observe", "recommend", "ask", "act"])
+def test_a_mode_for_all_and_modes_for_each_action(configure: Configure, mode: str) -> None:
+    configure({"guardrails": {"mode": mode, "disable_account": "observe"}})
+    guardrails = load_settings().case_policy().guardrails
+    assert guardrails.mode_of(ActionName.QUARANTINE_HOST) == mode
+    assert guardrails.mode_of(ActionName.DISABLE_ACCOUNT) is Mode.OBSERVE
+
+
+def test_the_guardrails_of_a_new_case(configure: Configure) -> None:
+    configure({"guardrails": {"max_per_hour": 0, "max_per_department": 2, "protected_approval": "never"}})
+    guardrails = load_settings().case_policy().guardrails
+    assert (guardrails.ledger, guardrails.modes) == (True, {})
+    assert (guardrails.max_per_hour, guardrails.max_per_department) == (0, 2)
+    assert guardrails.protected_approval is Approval.NEVER
+    assert guardrails.responders == ("ann@example.com", "soc@example.com", "lea@example.com")
+
+
+def test_what_is_protected_needs_two_tiers_unless_it_is_said_otherwise(configure: Configure) -> None:
+    configure()
+    policy = load_settings().case_policy()
+    assert policy.guardrails.protected_approval is Approval.TWO_TIERS
+    assert (policy.guardrails.max_per_department, policy.lease, policy.revoke_sign_ins) == (None, None, False)
+    assert policy.settle_within == timedelta(seconds=30)
+
+
+def test_every_account_that_holdpoint_uses_is_its_own(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    jira = {"url": "https://a.atlassian.net", "username": "svc-jira@example.com", "project": "IR"}
+    configure({"ticketing.jira": jira, "mail.username": "svc-mail", "securonix.username": "ACME\\svc-siem"})
+    monkeypatch.setenv("HOLDPOINT_MAIL__PASSWORD", "s3cret")
+    monkeypatch.setenv("HOLDPOINT_TICKETING__JIRA__API_TOKEN", "s3cret")
+    own = load_settings().case_policy().guardrails.own_accounts
+    assert set(own) == {
+        *("svc@example.com", "svc", "ACME\\svc-siem", "svc-jira@example.com", "svc-jira", "svc-mail"),
+        "holdpoint@example.com",
+    }
+
+
+@pytest.mark.parametrize(
+    ("bind_user", "account"),
+    [
+        ("CN=svc-holdpoint,OU=Services,DC=example", "svc-holdpoint"),
+        ("cn = Holdpoint\\, the robot+employeeID=7,DC=example", "Holdpoint, the robot"),
+        ("CN=Andr\\C3\\A9,DC=example", "André"),
+        ("uid=svc,dc=example", "svc"),
+        ("svc-holdpoint@example", "svc-holdpoint"),
+        ("ACME\\svc-holdpoint", "ACME\\svc-holdpoint"),
+    ],
+)
+def test_a_bind_user_is_told_as_an_account(configure: Configure, bind_user: str, account: str) -> None:
+    configure({"directory.bind_user": bind_user})
+    own = load_settings().case_policy().guardrails.own_accounts
+    assert own[0] == bind_user
+    assert account in own
+    person = Person(account=account.rpartition("\\")[2], dn="CN=x", enabled=True, user_account_control=512)
+    policy = GuardrailPolicy(own_accounts=own)
+    assert "itself uses" in (protection(ActionName.DISABLE_ACCOUNT, Target(person=person), policy) or "")
+
+
+def test_every_host_that_holdpoint_uses_is_its_own(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "temporal.example.com:7233")
+    monkeypatch.setattr("socket.gethostname", lambda: "soc-7")
+    configure({"directory.servers": ["ldaps://dc1.example.com", "ldaps://10.0.0.9:636"], "mail.host": "Mail"})
+    assert set(load_settings().case_policy().guardrails.own_hosts) == {
+        *("siem.example.com", "dc1.example.com", "10.0.0.9", "api.example.com", "now.example.com", "mail"),
+        *("temporal.example.com", "soc-7"),
+    }
+
+
+def test_an_address_of_this_machine_names_nobody(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "localhost:7233")
+    monkeypatch.setattr("socket.gethostname", lambda: "localhost")
+    configure(
+        {
+            "securonix.url": "http://127.0.0.1:8080/Snypr",
+            "directory.servers": ["ldap://[::1]:389"],
+            "endpoint.crowdstrike.base_url": "http://localhost:1",
+            "ticketing.servicenow.url": "http://127.8.8.8",
+            "mail.host": "[",
+        }
+    )
+    assert load_settings().case_policy().guardrails.own_hosts == ()
+
+
+SIDS = ["S-1-5-32-544", "s-1-5-21-1-2-4294967295-512", "S-1-5-21-*-512", "S-1-5-*", "S-1-0x0123456789ab-1", "S-1x"]
+NO_SIDS = [
+    *("S-1-", "S-1-5", "S-1-5-", "S-1-5-21-x", "S-1-5-21-1-2-3-512 ", "S-1-5--544", "S-1-5-4294967296", "s-1-a-*"),
+    "S-1-5" + "-1" * 16,
+]
+
+
+@pytest.mark.parametrize("group", [*SIDS, "Domain Admins", "S-12", "Sales"])
+def test_a_protected_group_is_a_name_or_a_sid(configure: Configure, group: str) -> None:
+    configure({"guardrails": {"protected_groups": [group]}})
+    assert load_settings().case_policy().guardrails.protected_groups == (group,)
+
+
+@pytest.mark.parametrize("group", NO_SIDS)
+def test_a_malformed_sid_is_refused(configure: Configure, group: str) -> None:
+    configure({"guardrails": {"protected_groups": ["Sales", group]}})
+    assert faults() == [f"guardrails.protected_groups.1: {group!r} starts like a SID and is none"]
 
 
 def test_half_a_login_is_none(configure: Configure) -> None:
