@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from integrations.active_directory import ActiveDirectory
-from integrations.crowdsec import CrowdSec, Probe
+from integrations.blackbox import Probe
+from integrations.crowdsec import CrowdSec
 from integrations.crowdstrike import CrowdStrike
 from integrations.defender import Defender
 from integrations.interfaces import Directory, Endpoint, Mailer, Siem, Ticketing
