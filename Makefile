@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo up test test-real faults lint types check lock clean
+.PHONY: demo up test test-real faults crashes lint types check lock clean
 
 demo: $(STAMP)  ## every row of the table, an outage, and a table at the end
 	$(BIN)/python -m lab.demo
@@ -21,6 +21,9 @@ test-real: $(STAMP)  ## against real systems; as root it installs them with apt,
 
 faults: $(STAMP)  ## every integration step against every fault; python -m tests.faults.table writes docs/faults.md
 	$(BIN)/python -m pytest tests/faults
+
+crashes: $(STAMP)  ## worker and server killed at every step and stage; python -m tests.crashes.table writes docs/crashes.md
+	$(BIN)/python -m pytest tests/crash_matrix
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

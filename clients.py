@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from integrations.crowdsec import CrowdSec, Probe
-from integrations.rt import RequestTracker
-
 from integrations.active_directory import ActiveDirectory
+from integrations.blackbox import Probe
+from integrations.crowdsec import CrowdSec
 from integrations.crowdstrike import CrowdStrike
 from integrations.defender import Defender
 from integrations.interfaces import Directory, Endpoint, Mailer, Siem, Ticketing
 from integrations.jira import Jira
+from integrations.rt import RequestTracker
 from integrations.securonix import Securonix
 from integrations.servicenow import ServiceNow
 from integrations.smtp import Smtp

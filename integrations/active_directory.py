@@ -32,7 +32,9 @@ from integrations.ldap_names import (
     SpelledName,
     account_filter,
     dns_domain,
+    domain_partition_filter,
     group_filter,
+    guid_filter,
     guid_text,
     person_filter,
     same_guid,
@@ -104,7 +106,7 @@ class ActiveDirectory:
             raise NotFound(f"the directory knows nobody called {spelled.name!r}")
         if len(found) > 1:
             raise Ambiguous(f"{spelled.name!r} may be any of {', '.join(repr(row.dn) for row in found)}")
-        _refuse_other_domain(found[0], spelled, dns_domain(self._base_dn))
+        self._refuse_other_domain(session, found[0], spelled)
         return person_of(session, found[0], self._base_dn)
 
     def _candidates(self, session: LdapSession, query: str, name: str) -> list[Row]:
@@ -113,6 +115,14 @@ class ActiveDirectory:
         except NotFound:
             raise Misconfigured(f"{session.url}: there is no base_dn {self._base_dn!r}") from None
         return candidates(rows, name)
+
+    def _refuse_other_domain(self, session: LdapSession, row: Row, spelled: SpelledName) -> None:
+        r"""``WEB01\jdoe`` is not the domain's ``jdoe``. Only a server that tells its own short name can say so."""
+        if spelled.domain is None or self._is_own_domain(spelled.domain):
+            return
+        short = _short_domain(row) or _short_domain_of_partition(session, dns_domain(self._base_dn))
+        if short and not same_name(short, spelled.domain):
+            raise NotFound(f"{spelled.name!r} is meant in {spelled.domain!r}, and the directory only knows {short!r}")
 
     def _is_own_domain(self, domain: str | None) -> bool:
         own = dns_domain(self._base_dn)
@@ -135,9 +145,9 @@ class ActiveDirectory:
         if old & ACCOUNT_DISABLE:
             return Written(changed=False, before={UAC: str(old)}, detail="was disabled already")
         try:
-            session.swap(row.dn, UAC, _octets(row), str(old | ACCOUNT_DISABLE).encode())
+            _swap(session, row, old | ACCOUNT_DISABLE)
         except Changed:
-            now = _uac(session.read(row.dn, _STATE_ATTRIBUTES), session.url)
+            now = _uac(self._locate(session, account), session.url)
             if not now & ACCOUNT_DISABLE:
                 raise
             return Written(changed=False, before={UAC: str(now)}, detail="somebody else disabled it at that moment")
@@ -220,9 +230,9 @@ class ActiveDirectory:
         if not old & ACCOUNT_DISABLE:
             return Written(changed=False, before={UAC: str(old)}, detail="was enabled already")
         try:
-            session.swap(row.dn, UAC, _octets(row), str(old & ~ACCOUNT_DISABLE).encode())
+            _swap(session, row, old & ~ACCOUNT_DISABLE)
         except Changed:
-            now = _uac(session.read(row.dn, _STATE_ATTRIBUTES), session.url)
+            now = _uac(self._locate(session, account), session.url)
             if now & ACCOUNT_DISABLE:
                 raise
             return Written(changed=False, before={UAC: str(now)}, detail="somebody else enabled it at that moment")
@@ -233,7 +243,7 @@ class ActiveDirectory:
         return check_servers(self._servers, self._base_dn)
 
     def _locate(self, session: LdapSession, account: AccountRef) -> Row:
-        """The entry that is meant: at its place, or, when it was moved, by its name; always the same object."""
+        """The entry that is meant: at its place or, when it was moved, by name or by GUID; always the same object."""
         try:
             row: Row | None = session.read(account.dn, _STATE_ATTRIBUTES)
         except NotFound:
@@ -242,11 +252,12 @@ class ActiveDirectory:
             return row
         if account.guid is None:
             raise NotFound(f"{account.dn!r} is gone or is another account than {account.account!r}")
-        rows = session.search(self._base_dn, account_filter(account.account), _STATE_ATTRIBUTES, size_limit=_FEW)
-        moved = [row for row in rows if _is_object(row, account) and guid_text(row.raw("objectGUID"))]
-        if not moved:
-            raise NotFound(f"{account.account!r} (object {account.guid}) is gone or is another object now")
-        return moved[0]
+        for query in (account_filter(account.account), guid_filter(account.guid)):
+            rows = session.search(self._base_dn, query, _STATE_ATTRIBUTES, size_limit=_FEW) if query else []
+            for row in rows:
+                if guid_text(row.raw("objectGUID")) and _is_object(row, account):
+                    return row
+        raise NotFound(f"{account.account!r} (object {account.guid}) is gone or is another object now")
 
 
 def _is_object(row: Row, account: AccountRef) -> bool:
@@ -263,6 +274,14 @@ def _uac(row: Row, url: str) -> int:
     return value
 
 
+def _swap(session: LdapSession, row: Row, new: int) -> None:
+    """Write ``userAccountControl`` of an entry that was there just now. Raises Changed if it is not as it was."""
+    try:
+        session.swap(row.dn, UAC, _octets(row), str(new).encode())
+    except NotFound:
+        raise Changed(f"{session.url}: {row.dn!r} was moved, renamed or deleted at that moment") from None
+
+
 def _octets(row: Row) -> bytes:
     """The very octets that the server told: they are what has to be deleted."""
     return row.raw(UAC) or b""
@@ -272,12 +291,22 @@ def _domain_names(own: str) -> tuple[str, str]:
     return own.casefold(), own.casefold().partition(".")[0]
 
 
-def _refuse_other_domain(row: Row, spelled: SpelledName, own: str | None) -> None:
-    r"""``WEB01\jdoe`` is not the domain's ``jdoe``. Only a server that tells its own short name can say so."""
-    told = row.text("msDS-PrincipalName") or ""
-    short, backslash, _ = told.partition("\\")
-    if not (spelled.domain and backslash):
-        return
-    ours = {short.casefold(), *(_domain_names(own) if own else ())}
-    if spelled.domain.casefold() not in ours:
-        raise NotFound(f"{spelled.name!r} is meant in {spelled.domain!r}, and the directory only knows {told!r}")
+def _short_domain(row: Row) -> str | None:
+    r"""What stands before the backslash of ``msDS-PrincipalName``; Samba knows the attribute and tells it empty."""
+    short, backslash, _ = (row.text("msDS-PrincipalName") or "").partition("\\")
+    return short if backslash and short else None
+
+
+def _short_domain_of_partition(session: LdapSession, own: str | None) -> str | None:
+    """The domain's NetBIOS name, from its entry among the forest's partitions (MS-ADTS, crossRef objects)."""
+    try:
+        forest = session.read("", ("configurationNamingContext",)).text("configurationNamingContext")
+        if own is None or forest is None:
+            return None
+        rows = session.search(f"CN=Partitions,{forest}", domain_partition_filter(own), ("nETBIOSName",))
+    except (Unreachable, Busy):
+        raise
+    except IntegrationError:
+        return None
+    names = {name for row in rows if (name := row.text("nETBIOSName"))}
+    return names.pop() if len(names) == 1 else None

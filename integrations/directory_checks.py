@@ -13,9 +13,10 @@ from integrations.ldap_names import generalized_time
 MOST_SKEW = timedelta(minutes=5)
 """Kerberos' own limit: a domain that is further off has troubles of its own."""
 
-_SAMPLE = 20
+_SAMPLE = 100
 _PEOPLE = "(&(objectCategory=person)(objectClass=user)(!(adminCount=1)))"
-_WRITABLE = "allowedAttributesEffective"
+_WRITABLE, _ALLOWED = "allowedAttributesEffective", "allowedAttributes"
+"""What the caller may write of an entry, and what its class allows at all (MS-ADTS 3.1.1.4.5). Both are computed."""
 
 
 def check_servers(servers: DirectoryServers, base_dn: str) -> list[Check]:
@@ -66,8 +67,16 @@ def _rights(session: LdapSession, base_dn: str) -> Check:
     except IntegrationError as error:
         return Check(name=name, ok=True, detail=f"unknown: {error}")
     told = [[attribute.lower() for attribute in row.texts(_WRITABLE)] for row in rows]
-    if not any(told):
+    if not any(told) and not (rows and _tells_attributes(session, rows[0].dn)):
         return Check(name=name, ok=True, detail="unknown: the server does not tell what may be written")
     able = sum("useraccountcontrol" in attributes for attributes in told)
     words = f"userAccountControl may be written on {able} of {len(rows)} people looked at"
     return Check(name=name, ok=able > 0, detail=words)
+
+
+def _tells_attributes(session: LdapSession, dn: str) -> bool:
+    """Whether the server computes such lists. If so, an absent ``allowedAttributesEffective`` is an empty one."""
+    try:
+        return bool(session.read(dn, (_ALLOWED,)).texts(_ALLOWED))
+    except IntegrationError:
+        return False

@@ -61,7 +61,7 @@ _BY_CODE: Mapping[int, tuple[type[IntegrationError], str]] = {
 
 _BIND_FAULTS: Mapping[str, str] = {
     "525": "there is no such account",
-    "52e": "the password is wrong",
+    "52e": "the account name or the password is wrong",
     "530": "it may not sign in at this time",
     "531": "it may not sign in from this machine",
     "532": "the password has expired",

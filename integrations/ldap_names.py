@@ -101,6 +101,19 @@ def sid_filter(sid: bytes) -> str:
     return f"(objectSid={escaped(sid)})"
 
 
+def guid_filter(guid: str) -> str | None:
+    """Users with that objectGUID; ``None`` if it is no GUID."""
+    try:
+        return f"(&(objectClass=user)(objectGUID={escaped(uuid.UUID(guid).bytes_le)}))"
+    except ValueError:
+        return None
+
+
+def domain_partition_filter(domain: str) -> str:
+    """The forest's entry of the domain of that DNS name, the one with a NetBIOS name."""
+    return f"(&(objectClass=crossRef)(nETBIOSName=*)(dnsRoot={escaped(domain)}))"
+
+
 def sid_text(raw: bytes | None) -> str | None:
     """A SID as ``S-1-5-…``, from its binary form (MS-DTYP 2.4.2.2) or from text; ``None`` for anything else."""
     if raw is None:

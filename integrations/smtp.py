@@ -178,7 +178,6 @@ class Smtp:
         with tracing.exchange("SMTP send", "mail", self._host, self._port):
             async with self._session() as smtp:
                 answers, _ = await self._step("message", smtp.sendmail(self._sender, recipients, raw))
-                await _leave(smtp)
         refused |= {address: _words(answer.code, answer.message) for address, answer in answers.items()}
         accepted = tuple(address for address in recipients if address not in answers)
         return Delivery(message_id=mail.message_id, accepted=accepted, refused=refused)
@@ -202,6 +201,8 @@ class Smtp:
                     await step(smtp)
                 except IntegrationError as error:
                     lines.append(Check(name=name, ok=False, detail=str(error)))
+                    if step in (self._log_in, self._try_sender):
+                        await _leave_after(error, smtp)
                     break
                 lines.append(Check(name=name, ok=True, detail=well))
             else:
@@ -222,8 +223,13 @@ class Smtp:
         try:
             await self._connect(smtp)
             await self._encrypt(smtp)
-            await self._log_in(smtp)
-            yield smtp
+            try:
+                await self._log_in(smtp)
+                yield smtp
+            except IntegrationError as error:
+                await _leave_after(error, smtp)
+                raise
+            await _leave(smtp)
         finally:
             _cut(smtp)
 
@@ -346,9 +352,15 @@ def _is_loopback(host: str) -> bool:
 
 
 async def _leave(smtp: aiosmtplib.SMTP) -> None:
-    """QUIT. The mail is taken already, so whatever happens here does not matter."""
+    """QUIT. All is said already, so whatever happens here does not matter."""
     with suppress(aiosmtplib.SMTPException, OSError):
         await smtp.quit()
+
+
+async def _leave_after(error: IntegrationError, smtp: aiosmtplib.SMTP) -> None:
+    """QUIT where the server has answered, if only with no: relays count broken connections, and ban who makes many."""
+    if not isinstance(error, Unreachable | BadAnswer):
+        await _leave(smtp)
 
 
 def _cut(smtp: aiosmtplib.SMTP) -> None:

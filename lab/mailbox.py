@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -79,6 +79,7 @@ class MailboxLab:
         commands: What clients said: the verbs with their addresses, never credentials.
         sessions: How many connections were made.
         offers_starttls: Whether EHLO names STARTTLS.
+        around: Awaited ``before`` and ``after`` a mail is taken; the answer waits for it. False cuts the connection.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class MailboxLab:
         self.commands: list[str] = []
         self.sessions = 0
         self.offers_starttls = certificates is not None
+        self.around: Callable[[str, Envelope], Awaitable[bool]] | None = None
         self.tls: ssl.SSLContext | None = None
         if certificates is not None:
             self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -321,10 +323,14 @@ class _Conversation(SMTP):
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        around = self._lab.around
         reply = self._lab.planned("data")
+        if around and not await around("before", envelope):
+            abort(self._plain_transport)
+            return "451 4.3.0 cut"
         if reply is None or reply == DROP:
             self._lab.keep(session, envelope)
-        if reply == DROP:
+        if reply == DROP or (around and not await around("after", envelope)):
             abort(self._plain_transport)
         return reply or "250 2.0.0 queued"
 

@@ -131,15 +131,17 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, scenarios: tuple[Scenario, ...]) -> AsyncIterator[House]:
+async def house(
+    folder: Path, scenarios: tuple[Scenario, ...], working: type[processes.Worker] = processes.Worker
+) -> AsyncIterator[House]:
     """Everything up, and down again by process id whatever happens."""
     (folder / "logs").mkdir(parents=True)
     async with Environment(folder) as lab:
-        settings = lab.write_settings("holdpoint.toml", wait="1h", on_unanswered=OnUnanswered.CLOSE)
+        settings = lab.write_settings("holdpoint.toml", wait="1h", on_unanswered=OnUnanswered.CLOSE, enrich_within="2m")
         env = processes.variables(folder, **lab.variables(settings))
         server = TemporalServer(folder, env, port=0, ui_port=0)
         env["TEMPORAL_ADDRESS"] = server.address
-        worker = processes.Worker(folder, env)
+        worker = working(folder, env)
         cast = Cast(lab, scenarios)
         try:
             await server.start()

@@ -28,8 +28,9 @@ RESERVED = {"activities": {"activities", "worker", "lab", "tests"}, "lab": {"lab
 """Who alone may import these."""
 
 PURE = {
-    *("__future__", "collections", "dataclasses", "datetime", "enum", "fnmatch", "functools", "hashlib", "hmac", "ipaddress"),
-    *("itertools", "json", "math", "operator", "re", "shlex", "string", "types", "typing", "unicodedata", "pydantic", "rfc8785"),
+    *("__future__", "collections", "dataclasses", "datetime", "enum", "fnmatch", "functools", "hashlib", "hmac"),
+    *("ipaddress", "itertools", "json", "math", "operator", "re", "shlex", "string", "types", "typing", "unicodedata"),
+    *("pydantic", "rfc8785"),
 }
 """All that ``incident`` may import from elsewhere: nothing here does I/O; the clock of ``datetime`` is a rule below."""
 

@@ -365,6 +365,25 @@ def test_a_local_account_of_a_machine_is_not_the_domains(directory: ActiveDirect
         directory.find_person("WEB01\\jdoe")
 
 
+def test_the_forest_knows_the_short_name_where_the_account_does_not_tell_it(
+    directory: ActiveDirectory, lab: DirectoryLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.tree.netbios = ""
+    assert directory.find_person("WEB01\\jdoe").account == "jdoe"
+    forest, partitions = f"CN=Configuration,{lab.base_dn}", f"CN=Partitions,CN=Configuration,{lab.base_dn}"
+    root = lab.root_dse()
+    root.put("configurationNamingContext", [forest])
+    monkeypatch.setattr(lab, "root_dse", lambda: root)
+    assert directory.find_person("WEB01\\jdoe").account == "jdoe"
+    lab.tree.add(partitions, {"objectClass": ["crossRefContainer"]})
+    lab.tree.add(f"CN=Enterprise,{partitions}", {"objectClass": ["crossRef"], "dnsRoot": ["corp.example"]})
+    own = {"objectClass": ["crossRef"], "dnsRoot": ["corp.example"], "nETBIOSName": ["ACME"]}
+    lab.tree.add(f"CN=ACME,{partitions}", own)
+    assert directory.find_person("acme\\jdoe").account == "jdoe"
+    with pytest.raises(NotFound, match="ACME"):
+        directory.find_person("WEB01\\jdoe")
+
+
 def test_two_candidates_are_no_candidate(directory: ActiveDirectory, lab: DirectoryLab) -> None:
     other = lab.add_user("other", mail="jdoe")
     with pytest.raises(Ambiguous) as caught:
@@ -615,6 +634,41 @@ def test_an_account_that_was_moved_is_followed(directory: ActiveDirectory, lab: 
         directory.disable(account.model_copy(update={"guid": None}))
 
 
+def test_an_account_that_was_moved_and_renamed_is_followed(directory: ActiveDirectory, lab: DirectoryLab) -> None:
+    account = ref(directory.find_person("jdoe"))
+    lab.put("jdoe", "sAMAccountName", "jsmith")
+    lab.tree.move(account.dn, "CN=John Smith,OU=Groups,DC=corp,DC=example")
+    assert directory.disable(account).changed
+    assert lab.uac("jsmith") == 514
+
+
+def test_an_account_that_is_moved_at_that_moment_is_to_be_looked_for_again(
+    directory: ActiveDirectory, lab: DirectoryLab
+) -> None:
+    account, elsewhere = ref(directory.find_person("jdoe")), "CN=John Doe,OU=Groups,DC=corp,DC=example"
+
+    def there() -> None:
+        lab.tree.move(account.dn, elsewhere)
+
+    def back() -> None:
+        lab.tree.move(elsewhere, account.dn)
+
+    def away() -> None:
+        lab.tree.remove(account.dn)
+
+    lab.tree.before_modify = there
+    with pytest.raises(Changed):
+        directory.disable(account)
+    assert lab.uac("jdoe") == 512
+    before = directory.disable(account).before
+    lab.tree.before_modify = back
+    with pytest.raises(Changed):
+        directory.enable(account, before)
+    lab.tree.before_modify = away
+    with pytest.raises(NotFound):
+        directory.enable(account, before)
+
+
 def test_another_object_of_the_same_name_is_left_alone(directory: ActiveDirectory, lab: DirectoryLab) -> None:
     account = ref(directory.find_person("jdoe"))
     lab.tree.remove(account.dn)
@@ -769,6 +823,15 @@ def test_check_tells_missing_rights(connect: Connect, lab: DirectoryLab) -> None
     rights = connect().check()[-1]
     assert rights.name == "right to disable"
     assert "unknown" in rights.detail or "on 1 of" in rights.detail
+
+
+def test_check_of_an_account_that_may_write_nothing_at_all(connect: Connect, lab: DirectoryLab) -> None:
+    lab.tree.delegates.clear()
+    for name in ("boss", "jdoe", lab.bind_user.partition("@")[0]):
+        lab.put(name, "allowedAttributes", "userAccountControl")
+    rights = connect().check()[-1]
+    assert (rights.name, rights.ok) == ("right to disable", False)
+    assert "on 0 of" in rights.detail
 
 
 # --- the stand-in

@@ -154,6 +154,18 @@ async def test_nobody_is_taken(
     assert relay.messages == []
 
 
+@pytest.mark.parametrize(("step", "reply"), [("auth", "535 5.7.8 no"), ("rcpt", "550 5.1.1 no"), ("data", "554 no")])
+async def test_it_takes_its_leave_after_a_no_too(relay: MailboxLab, client: Smtp, step: str, reply: str) -> None:
+    relay.fail(step, reply)
+    with pytest.raises(IntegrationError):
+        await client.send(mail())
+    assert relay.commands[-1] == "QUIT"
+    if step == "auth":
+        relay.fail(step, reply)
+        assert [line.ok for line in await client.check()] == [True, True, False]
+        assert relay.commands[-2:] == ["AUTH PLAIN", "QUIT"]
+
+
 async def test_an_address_that_is_none_is_told_and_the_others_get_it(relay: MailboxLab, client: Smtp) -> None:
     bad = [
         "a@b\r\nRCPT TO:<x@evil.example>",

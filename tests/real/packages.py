@@ -28,6 +28,7 @@ PACKAGES = {
     ),
     "Request Tracker": ("request-tracker5", "rt5-db-sqlite", "rt5-standalone", "starman"),
     "Exim and Dovecot": ("exim4-daemon-heavy", "dovecot-imapd"),
+    "Temporal over TLS": ("haproxy",),
     "CrowdSec": (
         "crowdsec",
         "crowdsec-firewall-bouncer",
