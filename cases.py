@@ -195,13 +195,11 @@ async def release_case(
         static_summary=plain(f"Release of {case_id}", limit=190),
         static_details=plain(f"Asked for by {asked.analyst}: {asked.reason}"),
     )
-    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:24]
     try:
         receipt: dict[str, Any] = await client.execute_update_with_start_workflow(
             "release",
             request,
             start_workflow_operation=start,
-            id=f"release-{digest}",
             result_type=dict[str, Any],
             rpc_timeout=_LOOKS_UP,
         )

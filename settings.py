@@ -34,6 +34,7 @@ from settings_sections import (
     GuardrailSettings,
     MailSettings,
     PolicySettings,
+    RecordSettings,
     SecuronixSettings,
     TicketingSettings,
     TierSettings,
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     mail: MailSettings
     policy: PolicySettings = PolicySettings()
     guardrails: GuardrailSettings = GuardrailSettings()
+    record: RecordSettings = RecordSettings()
     tiers: Annotated[tuple[TierSettings, ...], Field(min_length=1), AfterValidator(distinct)]
 
     @classmethod
@@ -101,6 +103,7 @@ def case_policy(settings: Settings, *, machine: str = "", temporal: str | None =
         **dict(settings.policy),
         tiers=tuple(Tier(**dict(tier)) for tier in settings.tiers),
         guardrails=_guardrails(settings, machine, temporal),
+        attach_record=settings.record.attach,
     )
 
 

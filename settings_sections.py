@@ -250,6 +250,13 @@ class GuardrailSettings(Section):
     protected_hosts: tuple[Text, ...] = ()
 
 
+class RecordSettings(Section):
+    """The record of a case. Without ``key`` it is chained and not sealed: anybody could have written it."""
+
+    key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    attach: bool = True
+
+
 class TierSettings(Section):
     """Who is asked, and for how long."""
 

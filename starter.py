@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 import containment_commands  # noqa: F401 - its commands register themselves
+import record_commands  # noqa: F401 - its commands register themselves
 import release_commands  # noqa: F401 - its commands register themselves
 import telemetry
 import terminal

@@ -20,6 +20,7 @@ from activities.endpoint import EndpointActivities
 from activities.ledger import LedgerActivities
 from activities.notification import NotificationActivities
 from activities.pulse import Pulse
+from activities.record import RecordActivities
 from activities.siem import SiemActivities
 from activities.ticketing import TicketingActivities
 from clients import SOURCES, Clients, connect
@@ -69,12 +70,17 @@ def activities(client: Client, settings: Settings, clients: Clients) -> list[obj
         endpoint.confirm_lifted,
         ticketing.open_ticket,
         ticketing.add_note,
+        RecordActivities(clients.ticketing, _record_key(settings)).attach,
         notification.notify,
         case.snapshot_policy,
         case.find_earlier,
         case.containment_of,
         LedgerActivities(client, TASK_QUEUE).reserve,
     ]
+
+
+def _record_key(settings: Settings) -> str | None:
+    return settings.record.key.get_secret_value() if settings.record.key else None
 
 
 def build_worker(client: Client, settings: Settings, clients: Clients, executor: ThreadPoolExecutor) -> Worker:

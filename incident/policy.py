@@ -94,6 +94,7 @@ class CasePolicy(Frozen):
     settle_within: timedelta | None = None
     lease: timedelta | None = None
     revoke_sign_ins: bool = False
+    attach_record: bool = False
     tiers: tuple[Tier, ...] = Field(min_length=1)
     guardrails: GuardrailPolicy = GuardrailPolicy()
 

@@ -239,11 +239,10 @@ class CaseRecord(BaseModel):
     @classmethod
     def opened(cls, alert: Alert, case_id: str, run_id: str, at: datetime) -> CaseRecord:
         """A new case. ``run_id`` is the first run's, so that the key outlives a reset or a continued run."""
-        digest = hashlib.sha256(f"{case_id}/{run_id}".encode()).hexdigest()
         reason = f"severity of alert {plain(alert.id)}"
         record = cls(
             case_id=case_id,
-            key=f"hp-{digest[:20]}",
+            key=key_of(case_id, run_id),
             alert=alert,
             alerts=[alert.id],
             priority=alert.severity,
@@ -348,6 +347,11 @@ class CaseRecord(BaseModel):
             "corroboration": _view(self.corroboration, lambda found: found.found),
             "record": {"entries": self._due, "head": self.head},
         }
+
+
+def key_of(case_id: str, run_id: str) -> str:
+    """The key of a case: of its id and its first run, so that it is the same in every retry and continued run."""
+    return f"hp-{hashlib.sha256(f'{case_id}/{run_id}'.encode()).hexdigest()[:20]}"
 
 
 _WHY_NOT = {"reason", "source", "at", "candidates"}

@@ -22,11 +22,19 @@ from incident.triage import CONTAIN, ActionName, Priority
 ACCOUNT_DISABLE = 0x2
 """The bit of ``userAccountControl`` that disables an account (MS-ADTS 2.2.16)."""
 
-FREE = frozenset({"normal", "not_isolated"})
+FREE = frozenset({"normal", "not_isolated", "open", "reached", "silent", "unprobed"})
 """The endpoint controls' words for a host that is not cut off."""
 
 CUT_OFF = frozenset(
-    {"contained", "containment_pending", "isolated", "isolation_pending", "isolated_selectively", "quarantined"}
+    {
+        "contained",
+        "containment_pending",
+        "isolated",
+        "isolation_pending",
+        "isolated_selectively",
+        "quarantined",
+        "banned",
+    }
 )
 """Their words for a host that is, or is about to be."""
 
@@ -269,7 +277,8 @@ def _not_ours(action: ActionRecord) -> tuple[Left, str]:
         return Left.BEFORE_UNKNOWN, f"{UNKNOWN_BEFORE}{told}"
     if before(action) is False:
         return Left.BEFORE_UNKNOWN, "whose change it was is not known: nothing is changed"
-    return Left.NOT_OURS, f"it was so before this case ({action.detail or 'nothing was changed'})"
+    told = f"{action.detail or 'nothing was changed'}; if an earlier run of the case did it, release that run by its id"
+    return Left.NOT_OURS, f"it was so before this case ({told})"
 
 
 def _carried_out(action: ActionRecord, containment: Containment, now: datetime) -> bool:

@@ -219,6 +219,14 @@ class Ticket(Frozen):
     url: str | None = None
 
 
+class AttachRecord(Frozen):
+    """The case's record for its ticket: ``name`` of the files, and the record as the case exports it, unsealed."""
+
+    ticket: Ticket
+    name: str
+    record: dict[str, Any]
+
+
 class TicketNote(Frozen):
     """A private note. ``marker`` is part of the text and tells whether it is there already."""
 

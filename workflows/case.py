@@ -97,9 +97,9 @@ class Case:
             self.measures.entered(stage)
         self.publish()
 
-    def note(self, text: str) -> None:
-        """Add a line to the timeline."""
-        self.record.note(self.now, text)
+    def note(self, text: str, *, actor: str = "holdpoint", source: str = "runbook") -> None:
+        """Add a line to the timeline: who (``actor``), by which system or step (``source``), and what."""
+        self.record.note(self.now, text, actor=actor, source=source)
         self._log()
 
     def publish(self) -> None:

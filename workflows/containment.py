@@ -136,7 +136,7 @@ class Containment:
                 entry.device = self._device()
         kept = [a for a in self._case.record.actions if a.action is not action]
         self._case.record.actions = sorted([*kept, entry], key=lambda a: CONTAIN.index(a.action))
-        self._case.note(f"{action} {entry.target or ''}: {detail or 'requested'}")
+        self._case.note(f"{action} {entry.target or ''}: {detail or 'requested'}", actor=entry.by, source="guardrails")
         return state is ActionState.REQUESTED
 
     async def _reserved(self, actions: tuple[ActionName, ...], *, automatic: bool) -> Reservation:
@@ -297,7 +297,8 @@ class Containment:
     def _moved(self, entry: ActionRecord) -> None:
         entry.at = self._case.now
         detail = f" ({entry.detail})" if entry.detail else ""
-        self._case.note(f"{entry.action} {entry.target}: {entry.state}{detail}")
+        source = "directory" if entry.action is ActionName.DISABLE_ACCOUNT else "endpoint"
+        self._case.note(f"{entry.action} {entry.target}: {entry.state}{detail}", actor=entry.by, source=source)
         self._case.publish()
 
 

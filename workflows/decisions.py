@@ -72,5 +72,6 @@ class Decisions:
     def _made(self, decision: Decision) -> Decision:
         self._case.record.decision = decision
         self._case.measures.decided(decision.decision, decision.by)
-        self._case.note(f"decided: {decision.decision} by {decision.who}: {decision.reason}")
+        actor = decision.analyst or f"the {decision.by}"
+        self._case.note(f"decided: {decision.decision} by {decision.who}: {decision.reason}", actor=actor)
         return decision

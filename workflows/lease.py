@@ -9,8 +9,9 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from incident.policy import Tier
-    from incident.record import Asked
+    from incident.policy import CasePolicy, Tier
+    from incident.record import Asked, CaseRecord
+    from incident.release import Containment
     from incident.release_record import LeaseQuestion, ReleaseInput
     from incident.release_telling import mail_context, why_asked
     from incident.requests import MailKind, Notice
@@ -135,3 +136,9 @@ class LeaseAsking:
         trouble = failed or "; ".join(f"{who} refused: {why}" for who, why in refused.items())
         release.note(f"mail ({kind}) to {tier.name}: {f'FAILED: {trouble}' if trouble else 'sent'}")
         release.publish()
+
+
+def leased(record: CaseRecord, policy: CasePolicy, run_id: str) -> ReleaseInput:
+    """What the release of a case has to know when the case hands its containment over."""
+    containment = Containment.of(record.status(), policy, run_id=run_id, key=record.key, open=False)
+    return ReleaseInput(case_id=record.case_id, run_id=run_id, containment=containment, lease=policy.lease)

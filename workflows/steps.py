@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from incident.release import Containment, ContainmentOf
     from incident.requests import (
         AccountRef,
+        AttachRecord,
         CommentIncident,
         ConfirmElsewhere,
         Delivery,
@@ -136,6 +137,9 @@ confirm_quarantined = Step[DeviceRef, ReadBack](
 open_ticket = Step[TicketDraft, Ticket]("ticketing.open_ticket", Ticket, policies.TICKET, lambda _: "Open the ticket")
 add_note = Step[TicketNote, bool](
     "ticketing.add_note", bool, policies.TICKET, lambda note: f"Note on {note.ticket.number}"
+)
+attach_record = Step[AttachRecord, list[str]](
+    "record.attach", list[str], policies.TICKET, lambda request: f"Record to {request.ticket.number}"
 )
 notify = Step[Notice, Delivery]("notification.notify", Delivery, policies.MAIL, lambda notice: f"Mail: {notice.kind}")
 

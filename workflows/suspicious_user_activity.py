@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from incident.policy import Approval, OnUnanswered
     from incident.record import Decision, Outcome, Stage
     from incident.requests import ActionState, CommentIncident, EarlierCase, SnapshotPolicy
+    from incident.sealing import exported
     from incident.telling import action_line, timeline, why_asked
     from incident.triage import CONTAIN, ActionName, RiskLevel, Verdict, decide, raise_for_risk
     from workflows import policies, steps
@@ -27,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.decisions import Decisions
     from workflows.enrichment import Enrichment
     from workflows.hold_point import Ending, HoldPoint
+    from workflows.lease import begin_lease, leased
     from workflows.ticket import CaseTicket
 
 _NOT_FOR_HANDS = (ActionState.VERIFIED, ActionState.IN_FORCE, ActionState.OBSERVED)
@@ -64,11 +66,22 @@ class SuspiciousUserActivity:
             raise
         await asyncio.gather(*self._errands)
         self._record.outcome = outcome
+        await self._hand_over()
         self._case.measures.closed(outcome)
         self._case.note(f"case closed: {outcome}")
         self._case.enter(Stage.CLOSED)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self._record.status()
+
+    async def _hand_over(self) -> None:
+        """What outlives the case: its record on the ticket, and the lease of what stands."""
+        policy = self._case.policy
+        if policy.attach_record:
+            await self._ticket.attach(exported(self._record))
+        changed = any(action.changed for action in self._record.actions)
+        if policy.lease and changed:
+            taken = await begin_lease(leased(self._record, policy, workflow.info().run_id))
+            self._case.note("the lease of what was done begins" if taken else "the lease could NOT be handed over")
 
     async def _respond(self, given: CaseInput) -> Outcome:
         if not self._case.has_policy:
@@ -372,6 +385,11 @@ class SuspiciousUserActivity:
         """The case as JSON, by the names of the contract."""
         return self._record.status()
 
+    @workflow.query(description="The case's record for export: its status and its chain of events")
+    def record(self) -> dict[str, Any]:
+        """The case's record for export, unsealed."""
+        return exported(self._record)
+
     @workflow.query(description="The case as text for a terminal")
     def timeline(self) -> str:
         """The case as text for a terminal."""
@@ -407,7 +425,8 @@ class SuspiciousUserActivity:
 
     def _accept(self, answer: Answer) -> None:
         """Take an answer that counts. One approval of two leaves the question standing and asks the other tiers."""
-        self._case.note(f"{answer.analyst} answered {answer.decision}: {answer.reason}")
+        said = f"{answer.analyst} answered {answer.decision}: {answer.reason}"
+        self._case.note(said, actor=answer.analyst, source="hold point")
         question, hold = self._record.question, self._hold_point
         if question is not None and not self._asking.enough(answer, question):
             self._errands.append(asyncio.create_task(self._asking.second(question)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from incident.record import TicketRecord
-    from incident.requests import Ticket, TicketDraft, TicketNote
+    from incident.requests import AttachRecord, Ticket, TicketDraft, TicketNote
     from incident.telling import summary, ticket_title
     from workflows import steps
     from workflows.case import Case
@@ -52,6 +54,19 @@ class CaseTicket:
         finally:
             self._opening = False
         case.publish()
+
+    async def attach(self, record: dict[str, Any]) -> None:
+        """Put the case's record on the ticket; without one that is open there is nowhere to put it."""
+        case, ticket = self._case, self._case.record.ticket
+        if ticket is None or ticket.state != "open":
+            return
+        where = Ticket(id=ticket.id or "", number=ticket.number or "", url=ticket.url)
+        request = AttachRecord(ticket=where, name=f"{case.record.reference}-record", record=record)
+        try:
+            await steps.attach_record(request, case.policy.enrich_within)
+            case.note(f"record attached to ticket {where.number}")
+        except ActivityError as error:
+            case.note(f"record could not be attached: {steps.reason_of(error)}")
 
     async def _note(self, open_ticket: TicketRecord, what: str) -> None:
         case = self._case

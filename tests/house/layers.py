@@ -24,7 +24,11 @@ MODULES = {
 }
 """Of our own code, what a module at the top may import. Any other one may import all but the lab and the tests."""
 
-RESERVED = {"activities": {"activities", "worker", "lab", "tests"}, "lab": {"lab", "tests"}, "tests": {"tests"}}
+RESERVED = {
+    "activities": {"activities", "record_commands", "worker", "lab", "tests"},
+    "lab": {"lab", "tests"},
+    "tests": {"tests"},
+}
 """Who alone may import these."""
 
 PURE = {

@@ -26,6 +26,7 @@ from activities.endpoint import EndpointActivities
 from activities.failures import told_to_temporal
 from activities.notification import NotificationActivities
 from activities.pulse import Pulse
+from activities.record import RecordActivities
 from activities.siem import SiemActivities
 from activities.ticketing import TicketingActivities
 from incident.alert import Alert, parse_alert
@@ -43,6 +44,7 @@ from incident.requests import (
 )
 from integrations.errors import NotFound
 from starter import Started, start_incident
+from workflows.release_containment import ReleaseContainment
 from workflows.suspicious_user_activity import SuspiciousUserActivity
 
 NOW = datetime(2026, 3, 14, 12, 34, 56, tzinfo=UTC)
@@ -131,6 +133,8 @@ class World:
         self.reserved: list[Reserve] = []
         self.others = 0
         self.sign_ins: list[str | None] = []
+        self.attached: dict[str, bytes] = {}
+        self.record_key: str | None = "a key of the tests, long enough"
 
     async def _meet(self, name: str) -> None:
         self._fail(name)
@@ -210,6 +214,28 @@ class World:
         self.notes.append(text)
         return True
 
+    async def attach(self, ticket: Any, file: Any) -> bool:
+        await self._meet("attach")
+        new = file.name not in self.attached
+        self.attached.setdefault(file.name, file.content)
+        return new
+
+    def enable(self, account: Any, before: dict[str, str]) -> Written:
+        self._fail("enable")
+        if not self.disabled:
+            return Written(changed=False, before={"userAccountControl": "512"}, detail="was enabled already")
+        self.disabled = False
+        self.writes.append("enable")
+        return Written(changed=True, before={"userAccountControl": "514"}, detail="enabled")
+
+    async def lift(self, device: Any) -> Written:
+        await self._meet("lift")
+        if not self.contained:
+            return Written(changed=False, before={"status": "normal"}, detail="was not contained")
+        self.contained = False
+        self.writes.append("lift")
+        return Written(changed=True, before={"status": "contained"}, detail="lifted")
+
     async def send(self, mail: Any) -> Delivery:
         await self._meet("send")
         async with self.mailed:
@@ -220,7 +246,7 @@ class World:
 
 class _Directory:
     def __init__(self, world: World) -> None:
-        self.find_person, self.disable = world.find_person, world.disable
+        self.find_person, self.disable, self.enable = world.find_person, world.disable, world.enable
         self._world = world
 
     def read_back(self, account: Any) -> ReadBack:
@@ -230,7 +256,7 @@ class _Directory:
 
 class _Endpoint:
     def __init__(self, world: World) -> None:
-        self.find_device, self.quarantine = world.find_device, world.quarantine
+        self.find_device, self.quarantine, self.lift = world.find_device, world.quarantine, world.lift
         self._world = world
 
     async def read_back(self, device: Any) -> ReadBack:
@@ -279,7 +305,7 @@ async def working(
         async with Worker(
             client,
             task_queue=queue,
-            workflows=[SuspiciousUserActivity],
+            workflows=[SuspiciousUserActivity, ReleaseContainment],
             activities=[
                 siem.locate_host,
                 siem.score_risk,
@@ -288,14 +314,20 @@ async def working(
                 directory.find_person,
                 directory.disable_account,
                 directory.confirm_disabled,
+                directory.enable_account,
+                directory.confirm_enabled,
                 endpoint.find_device,
                 endpoint.quarantine_host,
                 endpoint.confirm_quarantined,
+                endpoint.lift_quarantine,
+                endpoint.confirm_lifted,
                 ticketing.open_ticket,
                 ticketing.add_note,
                 notification.notify,
                 case.snapshot_policy,
                 case.find_earlier,
+                case.containment_of,
+                RecordActivities(world, world.record_key).attach,  # type: ignore[arg-type]
                 beside.reserve,
                 beside.confirm_elsewhere,
                 beside.revoke_sign_ins,
