@@ -223,10 +223,9 @@ async def renew_lease(
     """
     given = {"decision": "renew", "analyst": analyst, "reason": reason, "question": question}
     answer = read_lease_answer(given).model_dump(mode="json", exclude_none=True)
-    digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()[:24]
     try:
         receipt: dict[str, Any] = await _release_handle(client, case_id).execute_update(
-            "decide", answer, id=f"decide-{digest}", result_type=dict[str, Any], rpc_timeout=NO_WORKER
+            "decide", answer, result_type=dict[str, Any], rpc_timeout=NO_WORKER
         )
     except WorkflowUpdateFailedError as error:
         raise _refused(error) from None
@@ -254,7 +253,8 @@ async def released(client: Client, receipt: dict[str, Any]) -> dict[str, Any]:
         else:
             with contextlib.suppress(RPCError):  # no worker just now; the release is kept
                 state: dict[str, Any] = await handle.query("status", rpc_timeout=NO_WORKER)
-                if state["stage"] in ("leased", "awaiting_decision"):
+                under_way = any(undo["state"] in ("requested", "accepted") for undo in state["actions"])
+                if state["stage"] in ("leased", "awaiting_decision") and not under_way:
                     return state
         await asyncio.sleep(0.3)
 

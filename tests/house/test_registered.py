@@ -104,11 +104,15 @@ def test_every_workflow_is_registered() -> None:
 
 
 def test_the_names_of_the_runbook_are_those_of_the_contract() -> None:
-    (definition,) = [workflow._Definition.must_from_class(found) for found in worker.WORKFLOWS]
-    assert definition.name == "SuspiciousUserActivity"
-    assert set(definition.signals) - {None} == {"alert", "analyst_decision"}
-    assert set(definition.updates) == {"decide"}
-    assert set(definition.queries) == {"status", "timeline"}
+    definitions = [workflow._Definition.must_from_class(found) for found in worker.WORKFLOWS]
+    named = {definition.name: definition for definition in definitions}
+    case, release = named["SuspiciousUserActivity"], named["ReleaseContainment"]
+    assert set(case.signals) - {None} == {"alert", "analyst_decision"}
+    assert set(case.updates) == {"decide"}
+    assert set(case.queries) >= {"status", "timeline"}
+    assert set(release.signals) - {None} == {"analyst_decision", "contained"}
+    assert set(release.updates) == {"release", "decide"}
+    assert set(release.queries) == {"status", "timeline"}
     assert TASK_QUEUE == "incident-response"
 
 
@@ -119,7 +123,7 @@ def test_the_search_attributes_are_those_of_the_contract() -> None:
 def test_search_attributes_have_one_home() -> None:
     makers = _callers("for_keyword", "for_keyword_list", "for_text", "for_datetime", "for_int", "for_bool", "for_float")
     assert makers == {"workflows.search_attributes"}
-    assert _callers("upsert_search_attributes") == {"workflows.case"}
+    assert _callers("upsert_search_attributes") == {"workflows.case", "workflows.releasing"}
 
 
 def _told(case: Any) -> dict[str, Any]:
