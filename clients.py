@@ -9,14 +9,15 @@ from integrations.blackbox import Probe
 from integrations.crowdsec import CrowdSec
 from integrations.crowdstrike import CrowdStrike
 from integrations.defender import Defender
-from integrations.interfaces import Directory, Endpoint, Mailer, Siem, Ticketing
+from integrations.entra import Entra
+from integrations.interfaces import Directory, Endpoint, Mailer, Siem, SignIns, Ticketing
 from integrations.jira import Jira
 from integrations.rt import RequestTracker
 from integrations.securonix import Securonix
 from integrations.servicenow import ServiceNow
 from integrations.smtp import Smtp
 from settings import Settings
-from settings_sections import CrowdsecSettings, EndpointSettings, TicketingSettings
+from settings_sections import CrowdsecSettings, EndpointSettings, IdentitySettings, TicketingSettings
 
 SOURCES = {
     "securonix": "Securonix",
@@ -28,6 +29,7 @@ SOURCES = {
     "jira": "Jira",
     "rt": "Request Tracker",
     "mail": "mail",
+    "entra": "Microsoft Entra",
 }
 """What people call each of them."""
 
@@ -41,12 +43,15 @@ class Clients:
     endpoint: Endpoint
     ticketing: Ticketing
     mailer: Mailer
+    sign_ins: SignIns | None = None
 
     async def aclose(self) -> None:
         """Close their connections."""
         await self.siem.aclose()
         await self.endpoint.aclose()
         await self.ticketing.aclose()
+        if self.sign_ins:
+            await self.sign_ins.aclose()
 
 
 def connect(settings: Settings) -> Clients:
@@ -64,6 +69,7 @@ def connect(settings: Settings) -> Clients:
             ca_file=directory.ca_file,
         ),
         endpoint=_endpoint(settings.endpoint),
+        sign_ins=_sign_ins(settings.identity),
         ticketing=_ticketing(settings.ticketing),
         mailer=Smtp(
             mail.host,
@@ -74,6 +80,20 @@ def connect(settings: Settings) -> Clients:
             password=mail.password.get_secret_value() if mail.password else None,
             ca_file=mail.ca_file,
         ),
+    )
+
+
+def _sign_ins(section: IdentitySettings) -> SignIns | None:
+    if section.provider is None or section.entra is None:
+        return None
+    entra = section.entra
+    return Entra(
+        entra.tenant_id,
+        entra.client_id,
+        entra.client_secret.get_secret_value(),
+        base_url=entra.base_url,
+        login_url=entra.login_url,
+        ca_file=entra.ca_file,
     )
 
 

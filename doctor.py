@@ -32,6 +32,7 @@ async def examine(settings: Settings, clients: Clients) -> list[Check]:
         _of(SOURCES[settings.endpoint.provider], clients.endpoint.check()),
         _of(SOURCES[settings.ticketing.provider], clients.ticketing.check()),
         _of(SOURCES["mail"], clients.mailer.check()),
+        *([_of(SOURCES["entra"], clients.sign_ins.check())] if clients.sign_ins else []),
     )
     return [check for group in (*groups, _advice(settings)) for check in group]
 

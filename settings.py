@@ -32,6 +32,7 @@ from settings_sections import (
     DirectorySettings,
     EndpointSettings,
     GuardrailSettings,
+    IdentitySettings,
     MailSettings,
     PolicySettings,
     RecordSettings,
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     mail: MailSettings
     policy: PolicySettings = PolicySettings()
     guardrails: GuardrailSettings = GuardrailSettings()
+    identity: IdentitySettings = IdentitySettings()
     record: RecordSettings = RecordSettings()
     tiers: Annotated[tuple[TierSettings, ...], Field(min_length=1), AfterValidator(distinct)]
 
@@ -104,6 +106,7 @@ def case_policy(settings: Settings, *, machine: str = "", temporal: str | None =
         tiers=tuple(Tier(**dict(tier)) for tier in settings.tiers),
         guardrails=_guardrails(settings, machine, temporal),
         attach_record=settings.record.attach,
+        revoke_sign_ins=settings.identity.provider is not None,
     )
 
 

@@ -250,10 +250,27 @@ class GuardrailSettings(Section):
     protected_hosts: tuple[Text, ...] = ()
 
 
+class EntraSettings(WithCa):
+    """Microsoft Entra ID over Graph, which ends the sessions of an account that was disabled."""
+
+    tenant_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+$")]
+    client_id: Text
+    client_secret: SecretStr
+    base_url: WebAddress = "https://graph.microsoft.com"
+    login_url: WebAddress = "https://login.microsoftonline.com"
+
+
+class IdentitySettings(WithProvider):
+    """Where the sessions of a disabled account are ended; nowhere without ``provider``."""
+
+    provider: Literal["entra"] | None = None
+    entra: EntraSettings | None = None
+
+
 class RecordSettings(Section):
     """The record of a case. Without ``key`` it is chained and not sealed: anybody could have written it."""
 
-    key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    key: SecretStr | None = None
     attach: bool = True
 
 

@@ -17,6 +17,7 @@ import telemetry
 from activities.case import CaseActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
+from activities.identity import IdentityActivities
 from activities.ledger import LedgerActivities
 from activities.notification import NotificationActivities
 from activities.pulse import Pulse
@@ -71,6 +72,7 @@ def activities(client: Client, settings: Settings, clients: Clients) -> list[obj
         ticketing.open_ticket,
         ticketing.add_note,
         RecordActivities(clients.ticketing, _record_key(settings)).attach,
+        IdentityActivities(clients.sign_ins).revoke_sign_ins,
         notification.notify,
         case.snapshot_policy,
         case.find_earlier,

@@ -55,10 +55,10 @@ def exported(record: CaseRecord) -> dict[str, Any]:
     """The record of a case, unsealed: its status, its alert and its chain of events. It holds no secret."""
     return {
         "format": FORMAT,
-        **_fit(record.status()),
+        **fit(record.status()),
         "case_key": record.key,
         "headline": headline(record),
-        "alert": _fit(record.alert.model_dump(mode="json")),
+        "alert": fit(record.alert.model_dump(mode="json")),
         "as_of": moment(record.events[-1].at),
         "undo": None,
         "events": [event.entry() for event in record.events],
@@ -67,12 +67,12 @@ def exported(record: CaseRecord) -> dict[str, Any]:
     }
 
 
-def _fit(value: Any) -> Any:
+def fit(value: Any) -> Any:
     """Values as canonical JSON takes them: an integer that is not read alike everywhere becomes text."""
     if isinstance(value, dict):
-        return {key: _fit(item) for key, item in value.items()}
+        return {key: fit(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fit(item) for item in value]
+        return [fit(item) for item in value]
     return str(value) if isinstance(value, int) and abs(value) > SAFE else value
 
 

@@ -18,6 +18,7 @@ from incident.requests import (
     FindCorroboration,
     LocateHost,
     ReadBack,
+    RevokeSignIns,
     ScoreRisk,
     Ticket,
     TicketDraft,
@@ -121,6 +122,19 @@ class Ticketing(Protocol):
 
     async def attach(self, ticket: Ticket, file: Attachment) -> bool:
         """Attach the file unless one of its name is there already; tells whether it was uploaded."""
+
+    async def check(self) -> list[Check]:
+        """Read-only: reachable, certificate, credentials, rights, clock skew."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+
+class SignIns(Protocol):
+    """A cloud directory in which an account's sessions can be ended."""
+
+    async def revoke(self, request: RevokeSignIns) -> Written:
+        """End the sessions. Raises NotFound or Ambiguous where there is not one such account."""
 
     async def check(self) -> list[Check]:
         """Read-only: reachable, certificate, credentials, rights, clock skew."""

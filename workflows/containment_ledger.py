@@ -37,11 +37,11 @@ class ContainmentLedger:
     @workflow.run
     async def run(self, kept: Ledger | None = None) -> None:
         """Serve until the history is long, then go on in a fresh one. ``kept`` is the state it goes on with."""
-        del kept
         self._publish()
         await workflow.wait_condition(lambda: workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(budget.prune(self._ledger, workflow.now()))
+        kept = budget.prune(self._ledger, workflow.now())
+        workflow.continue_as_new(kept, memo={FROZEN_MEMO: self._frozen_words()})
 
     @workflow.update(description="A place for a case's containment writes, all of them or none")
     def reserve(self, request: Reserve) -> Reservation:
@@ -100,7 +100,7 @@ class ContainmentLedger:
         self._ledger = ledger
         frozen = ledger.freeze
         if changed:
-            words = budget.frozen_words(frozen) if frozen else ""
+            words = self._frozen_words()
             workflow.upsert_memo({FROZEN_MEMO: words})
             workflow.logger.warning("%s", words or f"containment is thawed by {ledger.history[-1].by}")
         self._publish()
@@ -109,6 +109,9 @@ class ContainmentLedger:
             "changed": changed,
             "freeze": frozen.model_dump(mode="json") if frozen else None,
         }
+
+    def _frozen_words(self) -> str:
+        return budget.frozen_words(self._ledger.freeze) if self._ledger.freeze else ""
 
     def _publish(self) -> None:
         workflow.set_current_details(budget.details(self._ledger, workflow.now()))

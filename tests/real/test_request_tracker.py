@@ -17,6 +17,7 @@ from activities.ticketing import TicketingActivities
 from incident.requests import Ticket, TicketDraft, TicketNote
 from incident.triage import Priority
 from integrations.errors import IntegrationError, Misconfigured, NotFound, Refused
+from integrations.interfaces import Attachment
 from integrations.rt import MAX_TITLE, PRIORITIES, RequestTracker, ticketsql_string
 from tests.real.packages import need
 from tests.real.request_tracker import (
@@ -272,6 +273,25 @@ class TestAddNote:
             await client("svc-reads").add_note(ticket, "[x/1]", "[x/1]")
         with pytest.raises(Refused, match="may not see"):
             await client("svc-nobody").add_note(ticket, "[x/1]", "[x/1]")
+
+
+class TestAttach:
+    async def test_a_file_is_attached_once_and_is_not_mailed(
+        self, rt: Tracker, desk: RequestTracker, admin: Any
+    ) -> None:
+        ticket = await desk.open_ticket(draft())
+        file = Attachment(name="HP-1-record.json", media_type="application/json", content=b'{"a": "\xc3\xbc"}')
+        assert await desk.attach(ticket, file)
+        assert not await desk.attach(ticket, file)
+        listed = await told(admin, f"/ticket/{ticket.id}/attachments", fields="Filename,Content", per_page="100")
+        assert [row["Filename"] for row in listed["items"]].count(file.name) == 1
+        assert "Correspond" not in await history(admin, ticket.id)
+
+    async def test_a_ticket_that_is_not_there(self, desk: RequestTracker) -> None:
+        with pytest.raises(NotFound):
+            await desk.attach(
+                Ticket(id="999999", number="999999"), Attachment(name="a.txt", media_type="text/plain", content=b"a")
+            )
 
 
 class TestSettings:
