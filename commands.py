@@ -15,6 +15,7 @@ from connection import TemporalUnreachable
 from incident.alert import AlertRefused
 from incident.budget import SwitchRefused
 from incident.decision import AnswerRefused
+from incident.sealing import NoRecord
 from incident.text import plain
 from settings import SettingsRefused
 
@@ -50,7 +51,7 @@ def run(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
         return asyncio.run(work)
     except (AlertRefused, SettingsRefused) as error:
         _fail(as_json, 2, error.faults)
-    except (AnswerRefused, SwitchRefused) as error:
+    except (AnswerRefused, NoRecord, SwitchRefused) as error:
         _fail(as_json, 2, [str(error)])
     except (CaseRefused, TemporalUnreachable) as error:
         _fail(as_json, 1, [str(error)])

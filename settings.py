@@ -285,6 +285,26 @@ def load_settings(*, secrets_needed: bool = True) -> Settings:
     return settings
 
 
+def record_settings() -> RecordSettings:
+    """The section ``[record]`` alone: whoever verifies a record may have its key and no other setting.
+
+    Raises:
+        SettingsRefused: it is faulty, or holds the key in the file.
+    """
+    tree = {"record": read_config().get("record", {})}
+    for key in _secrets_in(tree):
+        raise SettingsRefused([f"{key}: is a secret; give it as {_variable(key)} or in {SECRETS_VARIABLE}"])
+    secrets = os.environ.get(SECRETS_VARIABLE)
+    if secrets and not Path(secrets).is_dir():
+        raise SettingsRefused([f"{SECRETS_VARIABLE}: there is no directory {secrets}"])
+    given = _merged(_merged(tree, _MountedSecrets(Settings)()), _Environment(Settings)())
+    try:
+        return RecordSettings.model_validate(given["record"])
+    except ValidationError as error:
+        told = [_fault(e) for e in error.errors(include_url=False, include_context=False, include_input=False)]
+        raise SettingsRefused([f"record.{fault}" for fault in told]) from None
+
+
 def _stray_variables() -> list[str]:
     """Variables that name a key of a section that is not there: mistyped ones, which would be ignored in silence."""
     ours = [name for name in os.environ if name.upper().startswith("HOLDPOINT_") and "__" in name]

@@ -1,23 +1,88 @@
-"""The record as a page that prints well: one HTML file without scripts and without anything from elsewhere."""
+"""The record as a page that prints well: one HTML file without scripts and without anything from elsewhere.
+
+It is well-formed XML besides, so that any parser reads it alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from incident.telling import clock
+from activities.record_picture import picture
 from incident.text import plain
 
-_WIDTH: Final = 960
-_MARGIN: Final = 20
-_ROWS: Final = 6
-_ROW: Final = 18
-_MARKED: Final = ("stage ", "decided: ", "question ", "case opened", "case closed", "ticket ")
-_MOST_MARKS: Final = 24
+_LABELS: Final = {
+    "host": "Host",
+    "device": "Endpoint agent",
+    "user": "User",
+    "risk": "Risk",
+    "corroboration": "Further alerts or events",
+}
+_LIMIT: Final = 2000
+_NO_XML: Final = re.compile("[\ufffe\uffff\U0001fffe\U0001ffff]")
+
+
+def page(sealed: Mapping[str, Any]) -> str:
+    """The page of a sealed record. Every string of it is untrusted, made visible text and escaped."""
+    shown = _visible(sealed)
+    facts = [{"label": label, **_told(name, shown[name])} for name, label in _LABELS.items() if name in shown]
+    values = {"r": shown, "facts": facts, "picture": picture(shown), "answers": _answers(shown)}
+    return _PAGES.get_template("record.html.j2").render(values)
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _visible(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_visible(item) for item in value]
+    return _NO_XML.sub("\ufffd", plain(value, limit=_LIMIT)) if isinstance(value, str) else value
+
+
+def _told(name: str, fact: Mapping[str, Any]) -> dict[str, Any]:
+    """A fact in words: its value with what matters of its detail, or why it is not known."""
+    shown = {"known": fact["known"], "source": fact.get("source"), "at": fact.get("at"), "lines": []}
+    detail = fact.get("detail", {})
+    if not fact["known"]:
+        return {**shown, "text": fact.get("reason", ""), "lines": fact.get("candidates", [])}
+    match name:
+        case "risk":
+            text = f"{fact['value']} (score {detail['score']:g})"
+        case "corroboration":
+            text = str(detail["total"]) if detail["total"] else "none"
+            shown["lines"] = [f"{one['kind']} {one['name']} about {one['about']}" for one in detail["sightings"]]
+        case "host":
+            text = f"{detail['name']} ({detail['ip']})"
+        case "device":
+            text = f"{detail['hostname']}, {detail.get('kind', 'host')}, {detail['containment']} when it was looked up"
+        case _:
+            parts = (detail.get("display_name"), detail.get("title"), detail.get("department"))
+            about = ", ".join(part for part in parts if part)
+            text = f"{fact['value']} ({about})" if about else str(fact["value"])
+    return {**shown, "text": text}
+
+
+def _answers(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The entries that tell who decided what: questions, answers that counted or did not, and decisions."""
+    starts = ("question ", "decided: ", "nobody answered")
+    return [
+        entry
+        for entry in record["events"]
+        if entry["source"] in ("hold point", "answer") or entry["text"].startswith(starts)
+    ]
+
+
+def _clock(value: str | None) -> str:
+    """A time ready to read; what is none stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(value or '').astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except ValueError:
+        return value or ""
+
 
 _PAGES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -26,53 +91,4 @@ _PAGES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-
-
-def page(sealed: Mapping[str, Any]) -> str:
-    """The page of a sealed record. Every string of it is untrusted, made visible text and escaped."""
-    shown = _visible(sealed)
-    shown["facts"] = [
-        {"label": name, **shown[name]} for name in ("host", "device", "user", "risk", "corroboration") if name in shown
-    ]
-    shown["picture"] = _picture(sealed.get("events") or [])
-    return _PAGES.get_template("record.html.j2").render(r=shown)
-
-
-def _visible(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _visible(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_visible(item) for item in value]
-    return plain(value, limit=2000) if isinstance(value, str) else value
-
-
-def _picture(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Where each event stands on the line of time, and which are named."""
-    times = [datetime.fromisoformat(event["at"]) for event in events]
-    if not times:
-        return {"dots": [], "marks": [], "width": _WIDTH, "height": 0, "line": 0}
-    first, span = times[0], max((times[-1] - times[0]).total_seconds(), 1.0)
-    line = _ROWS * _ROW + 10
-
-    def across(at: datetime) -> float:
-        return round(_MARGIN + (at - first).total_seconds() / span * (_WIDTH - 2 * _MARGIN), 1)
-
-    named = [(at, event) for at, event in zip(times, events, strict=True) if event["text"].startswith(_MARKED)]
-    marks = [
-        {
-            "x": across(at),
-            "y": (place % _ROWS) * _ROW + 14,
-            "end": "end" if across(at) > _WIDTH * 0.7 else "start",
-            "text": plain(event["text"], limit=40),
-        }
-        for place, (at, event) in enumerate(named[:_MOST_MARKS])
-    ]
-    return {
-        "dots": sorted({across(at) for at in times}),
-        "marks": marks,
-        "width": _WIDTH,
-        "height": line + 34,
-        "line": line,
-        "from": clock(times[0]),
-        "to": clock(times[-1]),
-    }
+_PAGES.filters["clock"] = _clock

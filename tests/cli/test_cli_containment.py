@@ -14,6 +14,7 @@ from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import Worker
 
+import doctor
 import starter
 from activities.ledger import LedgerActivities
 from connection import TASK_QUEUE
@@ -21,8 +22,10 @@ from incident.budget import LEDGER_ID
 from incident.policy import GuardrailPolicy, Mode
 from incident.requests import Reservation, Reserve
 from incident.triage import CONTAIN
+from integrations.interfaces import Check
 from ledger import freeze_containment, frozen_words
-from tests.cli.desk import Desk
+from settings import load_settings
+from tests.cli.desk import Desk, settings_file
 from tests.cli.test_cli_hostile_names import EVIL, LITERAL, STEERING
 from tests.workflows.world import ANALYST, World, alert, policy
 from workflows.containment_ledger import ContainmentLedger
@@ -151,6 +154,40 @@ async def test_hostile_text_stays_text(office: Desk) -> None:
         assert literal in said[1].out
 
 
+async def test_the_doctor_tells_a_freeze(office: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_CONFIG_FILE"):
+        monkeypatch.setenv(name, office.env[name])
+
+    async def line() -> Check:
+        return next(check for check in await doctor._temporal() if check.name == "Guardrails: freeze")
+
+    assert await line() == Check(name="Guardrails: freeze", ok=True, detail="not frozen")
+    async with working(office):
+        await freeze_containment(office.client, by="ana", reason="now")
+    told = await line()
+    assert told.ok
+    assert told.detail.startswith("FROZEN, nothing is contained: containment is frozen by ana since ")
+
+
+@pytest.mark.parametrize(
+    ("guardrails", "told"),
+    [
+        ({}, 'quarantine_host, disable_account: act, without a person. For the first week: mode = "observe"'),
+        ({"mode": "observe", "disable_account": "act"}, "disable_account: act, without a person. For the first week"),
+        ({"mode": "ask"}, "quarantine_host: ask, disable_account: ask"),
+    ],
+)
+def test_the_doctor_advises_a_first_week_in_observe(
+    guardrails: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDPOINT_CONFIG", str(settings_file(tmp_path)))
+    monkeypatch.setenv("HOLDPOINT_GUARDRAILS", json.dumps(guardrails))
+    checks = doctor._advice(load_settings(secrets_needed=False))
+    (check,) = [check for check in checks if check.name == "Guardrails: mode"]
+    assert check.ok
+    assert check.detail.startswith(told)
+
+
 # The report
 
 
@@ -215,6 +252,11 @@ async def test_the_report_tells_what_was_contained_and_released(desk: Desk) -> N
     case = await _watched(desk, given.case_id)
     assert [a["state"] for a in case["contained"]] == ["verified", "verified"]
     assert case["released"] is None
+    words = ("--analyst", ANALYST, "--reason", "the new backup")
+    assert (await desk.json("release", given.case_id, *words))["outcome"] == "released"
+    case = await _watched(desk, given.case_id)
+    assert case["released"] == "released"
+    assert case["summary"]["released"] >= 1
 
 
 async def test_the_report_of_hostile_names_is_text(desk: Desk) -> None:
