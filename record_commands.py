@@ -111,9 +111,12 @@ def verify_record(
     """Find what was changed in a record: by its chain, by its seals, and by Temporal's own history."""
 
     async def work() -> dict[str, Any]:
-        sealed = read_record(file)
         secret = record_settings().key
-        verdict = examine(sealed, secret.get_secret_value() if secret else None)
+        try:
+            sealed = read_record(file)
+            verdict = examine(sealed, secret.get_secret_value() if secret else None)
+        except NoRecord as error:
+            raise NoRecord(f"{plain(str(file))}: {error}") from None
         return _told(verdict, None if offline else await _held(sealed, case))
 
     told = run(work(), as_json=as_json)
@@ -132,15 +135,20 @@ def read_record(file: Path) -> Any:
         NoRecord: it cannot be read, or is no JSON.
     """
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise NoRecord(f"{file}: is larger than a record can be")
-        return json.loads(file.read_bytes().decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        size = file.stat().st_size
+        text = file.read_bytes().decode("utf-8") if size <= _MOST_BYTES else ""
     except OSError as error:
-        raise NoRecord(f"{file}: {error.strerror}") from None
-    except NoRecord as error:
-        raise NoRecord(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
+        raise NoRecord(f"it cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise NoRecord("it is no UTF-8 text") from None
+    if size > _MOST_BYTES:
+        raise NoRecord("it is larger than a record can be")
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    except NoRecord:
+        raise
     except (ValueError, RecursionError):
-        raise NoRecord(f"{file}: is no JSON") from None
+        raise NoRecord("it is no JSON") from None
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -187,10 +195,10 @@ def _told(verdict: Verdict, held: Held | None) -> dict[str, Any]:
 
 def _say(told: dict[str, Any]) -> None:
     for finding in told["findings"]:
-        terminal.say(f"CHANGED  {finding['where']}: {finding['what']}")
+        terminal.say(f"CHANGED {finding['where']}: {finding['what']}")
     for words in told["unchecked"]:
-        terminal.say(f"NOT CHECKED  {words}")
-    for where in told["head_is_in"]:
+        terminal.say(f"NOT CHECKED {words}")
+    for where in told["head_is_in"] if told["valid"] else ():
         terminal.say(f"its head stands in {where}")
     sealed = f"sealed with the key {told['key_id']}" if told["keyed"] else "chained, and not sealed with a key"
     history = "held against Temporal's history" if told["history_checked"] else "not held against Temporal's history"

@@ -267,11 +267,22 @@ class IdentitySettings(WithProvider):
     entra: EntraSettings | None = None
 
 
+_SHORTEST_KEY = 12
+
+
 class RecordSettings(Section):
     """The record of a case. Without ``key`` it is chained and not sealed: anybody could have written it."""
 
     key: SecretStr | None = None
     attach: bool = True
+
+    @field_validator("key")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        """Who has a record can try keys against it for as long as they like."""
+        if value is not None and len(value.get_secret_value()) < _SHORTEST_KEY:
+            raise ValueError(f"is too short: at least {_SHORTEST_KEY} characters (openssl rand -hex 32 makes one)")
+        return value
 
 
 class TierSettings(Section):

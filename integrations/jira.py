@@ -183,7 +183,7 @@ class Jira:
         except IntegrationError as error:
             return [Check(name=name, ok=False, detail=str(error))]
         write = (
-            "not checked: they show only when an issue is opened; the account needs Create issues and Add comments, "
+            "not checked: they show only when an issue is opened; the account needs Create issues, Add comments and Create attachments, "
             "and Labels on the create screen"
         )
         return [

@@ -96,14 +96,14 @@ class Enrichment:
             located = Located(host=Fact[Host].unknown(why, at=case.now), account=Fact[str].unknown(why, at=case.now))
         if not case.record.host.known:
             case.record.host = _by_the_alert(located.host, case)
-        case.note(f"host: {_told(case.record.host)}")
+        case.note(f"host: {_told(case.record.host)}", source=case.record.host.source or "siem")
         case.publish()
         return located
 
     async def _find_person(self, name: str) -> Fact[Person]:
         request = FindPerson(name=name)
         user = await steps.fact_or_reason(steps.find_person(request, self._case.policy.enrich_within))
-        self._case.note(f"user: {_told(user)}")
+        self._case.note(f"user: {_told(user)}", source=user.source or "directory")
         return user
 
     async def _find_device(self, locating: asyncio.Task[Located]) -> None:

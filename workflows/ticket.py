@@ -47,10 +47,10 @@ class CaseTicket:
         try:
             ticket = await steps.open_ticket(draft, case.policy.ticket_within)
             case.record.ticket = TicketRecord(state="open", **ticket.model_dump())
-            case.note(f"ticket {ticket.number} opened")
+            case.note(f"ticket {ticket.number} opened", source="ticketing")
         except ActivityError as error:
             case.record.ticket = TicketRecord(state="failed", reason=steps.reason_of(error))
-            case.note(f"ticket FAILED: {case.record.ticket.reason}")
+            case.note(f"ticket FAILED: {case.record.ticket.reason}", source="ticketing")
         finally:
             self._opening = False
         case.publish()
@@ -64,9 +64,9 @@ class CaseTicket:
         request = AttachRecord(ticket=where, name=f"{case.record.reference}-record", record=record)
         try:
             await steps.attach_record(request, case.policy.enrich_within)
-            case.note(f"record attached to ticket {where.number}")
+            case.note(f"record attached to ticket {where.number}", source="ticketing")
         except ActivityError as error:
-            case.note(f"record could not be attached: {steps.reason_of(error)}")
+            case.note(f"record could not be attached: {steps.reason_of(error)}", source="ticketing")
 
     async def _note(self, open_ticket: TicketRecord, what: str) -> None:
         case = self._case
@@ -76,6 +76,6 @@ class CaseTicket:
         text = "\n".join([what, "", *summary(case.record), "", marker])
         try:
             await steps.add_note(TicketNote(ticket=ticket, text=text, marker=marker), case.policy.ticket_within)
-            case.note(f"ticket {ticket.number} told: {what}")
+            case.note(f"ticket {ticket.number} told: {what}", source="ticketing")
         except ActivityError as error:
-            case.note(f"ticket {ticket.number} could not be told: {steps.reason_of(error)}")
+            case.note(f"ticket {ticket.number} could not be told: {steps.reason_of(error)}", source="ticketing")

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import Replayer, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.ledger import LedgerActivities
@@ -23,6 +24,7 @@ from tests.workflows.world import STRICT
 from workflows.containment_ledger import FROZEN_MEMO, ContainmentLedger
 
 _SHORT = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"]
+_ACCEPTED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
 ANA = {"by": "ana@acme.example", "reason": "drill"}
 
 
@@ -165,6 +167,8 @@ async def test_what_is_no_request_is_refused_and_the_ledger_goes_on(desk: Desk, 
         await desk.ask(1)
         with pytest.raises(WorkflowUpdateFailedError):
             await desk.handle.execute_update("reserve", raw)
+        accepted = [e async for e in desk.handle.fetch_history_events() if e.event_type == _ACCEPTED]
+        assert len(accepted) == 1, "what is refused never comes into the history: a bad one there would stop the ledger"
         assert (await desk.ask(2)).granted
         assert (await desk.status())["used"] == 4
 
@@ -197,3 +201,16 @@ async def test_the_time_of_the_question_is_the_askers(desk: Desk) -> None:
         assert (await desk.status())["used"] == 2
         assert (await desk.handle.query("status", "2099-01-01T00:00:00Z"))["used"] == 0
         assert (await desk.handle.query("status", "yesterday"))["used"] == 2
+
+
+async def test_it_replays(desk: Desk) -> None:
+    async with desk.worker():
+        await desk.ask(1)
+        await desk.handle.execute_update("freeze", ANA)
+        await desk.ask(2)
+        await desk.handle.execute_update("thaw", ANA)
+        await desk.handle.signal("freeze", ANA)
+        assert (await desk.status())["frozen"]
+        history = await desk.handle.fetch_history()
+    replayer = Replayer(workflows=[ContainmentLedger], data_converter=pydantic_data_converter)
+    await replayer.replay_workflow(history)
