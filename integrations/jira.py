@@ -183,8 +183,8 @@ class Jira:
         except IntegrationError as error:
             return [Check(name=name, ok=False, detail=str(error))]
         write = (
-            "not checked: they show only when an issue is opened; the account needs Create issues, Add comments and Create attachments, "
-            "and Labels on the create screen"
+            "not checked: they show only when an issue is opened; the account needs Create issues, Add comments and "
+            "Create attachments, and Labels on the create screen"
         )
         return [
             Check(name=name, ok=True, detail="the credentials are accepted and the project can be searched"),

@@ -160,7 +160,7 @@ class ServiceNow:
             searched = await self._check_search()
         except IntegrationError as error:
             return [Check(name=name, ok=False, detail=str(error))]
-        write = "not checked: they show only when a ticket is opened; the user needs create and write on it and on attachments"
+        write = "not checked: they show only when a ticket is opened; the user needs both, on attachments as well"
         return [
             Check(name=name, ok=True, detail="the credentials are accepted and the table can be read"),
             searched,

@@ -77,6 +77,7 @@ def test_a_number_that_is_not_read_alike_everywhere_becomes_text() -> None:
     assert (record["alert"]["bytes_transferred"], record["alert"]["evidence"]) == (str(big), {"x": [str(-big)]})
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_whatever_names_a_case_holds_it_can_be_sealed(name: str) -> None:
     made = whole(name)
