@@ -147,6 +147,17 @@ def test_an_older_record_is_vouched_for_by_a_longer_one() -> None:
     assert found.findings == ()
 
 
+def test_an_older_record_with_a_gap_is_not_vouched_for_by_what_comes_after_the_gap() -> None:
+    """Its last entry leads on to the longer one, and says nothing of what stands before the gap."""
+    older = {
+        **RECORD,
+        "gap": {"first": 1, "count": 2, "before": "", "after": ""},
+        "record": {"entries": 4, "head": "x"},
+    }
+    older["events"] = [RECORD["events"][0], RECORD["events"][3]]
+    assert compare(older, HISTORY).vouched == ()
+
+
 def test_a_record_longer_than_the_case_is_found() -> None:
     record = {"entries": RECORD["record"]["entries"] + 1, "head": "0" * 64}
     assert "record" in wheres(held({"record": record}))

@@ -183,6 +183,9 @@ def test_a_removal_anywhere_is_found(path: tuple[Any, ...]) -> None:
     verdict = examine(made, KEY)
     assert not verdict.valid
     assert wheres(verdict) or verdict.unchecked
+    if len(path) == 1:
+        assert path[0] in wheres(verdict)
+        assert path == ("seals",) or any("missing" in found.what for found in verdict.findings)
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if len(path) == 1], ids=str)
@@ -243,6 +246,13 @@ def test_a_record_whose_seals_were_taken_away_does_not_pass_where_there_is_a_key
     verdict = examine(bare, KEY)
     assert not verdict.valid
     assert "none with a key" in verdict.unchecked[0]
+
+
+def test_a_bare_record_that_was_cut_short_and_counted_anew_does_not_lead_to_its_head() -> None:
+    made = exported(case())
+    made["events"].pop()
+    made["record"] = {**made["record"], "entries": len(made["events"])}
+    assert wheres(examine(seal(made, None), None)) == ["head"]
 
 
 def test_a_wrong_key_is_told_from_a_change() -> None:
