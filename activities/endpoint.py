@@ -47,5 +47,9 @@ class EndpointActivities:
             if seen.in_force:
                 return seen
             if seen.pending:
-                raise NotYet(f"host {device.hostname} has not carried out its quarantine yet {seen.detail}".rstrip())
-            raise NotInForce(f"host {device.hostname} is not quarantined by the vendor's word {seen.detail}".rstrip())
+                raise NotYet(f"host {device.hostname} has not carried out its quarantine yet{_why(seen)}")
+            raise NotInForce(f"host {device.hostname} is not quarantined by the vendor's word{_why(seen)}")
+
+
+def _why(seen: ReadBack) -> str:
+    return f": {seen.detail}" if seen.detail else ""
