@@ -48,8 +48,8 @@ class EndpointActivities:
             if seen.in_force:
                 return seen
             if seen.pending:
-                raise NotYet(f"host {device.hostname} has not carried out its quarantine yet {seen.detail}".rstrip())
-            raise NotInForce(f"host {device.hostname} is not quarantined by the vendor's word {seen.detail}".rstrip())
+                raise NotYet(f"host {device.hostname} has not carried out its quarantine yet{_why(seen)}")
+            raise NotInForce(f"host {device.hostname} is not quarantined by the vendor's word{_why(seen)}")
 
     @activity.defn(name="endpoint.lift_quarantine")
     async def lift_quarantine(self, request: LiftQuarantine) -> Written:
@@ -69,7 +69,11 @@ class EndpointActivities:
         with told_to_temporal():
             seen = await self._endpoint.read_back(device)
             if seen.pending:
-                raise NotYet(f"host {device.hostname} is not free yet {seen.detail}".rstrip())
+                raise NotYet(f"host {device.hostname} is not free yet{_why(seen)}")
             if seen.in_force or (seen.status and seen.status.casefold() not in FREE):
-                raise NotInForce(f"host {device.hostname} is not free by the vendor's word {seen.detail}".rstrip())
+                raise NotInForce(f"host {device.hostname} is not free by the vendor's word{_why(seen)}")
         return seen
+
+
+def _why(seen: ReadBack) -> str:
+    return f": {seen.detail}" if seen.detail else ""

@@ -12,7 +12,7 @@ from incident.requests import Delivery, Notice
 from integrations.interfaces import Mailer
 
 _REMEMBERED = 1000
-"""Mails that a worker still knows it has sent; a day of them is less."""
+"""How many of the mails that it has sent a worker still knows."""
 
 
 class NotificationActivities:

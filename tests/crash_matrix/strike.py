@@ -31,7 +31,7 @@ RULE = "Large data transfer from web server"
 PATIENCE = 120.0
 """Seconds; a mail's attempt is given up after 45, everything else sooner."""
 
-_SOON, _LATER, _SHORT, _LONG = 10.0, 30.0, 6.0, 3600.0
+_SOON, _LATER, _SHORT, _LONG = 16.0, 40.0, 6.0, 3600.0
 """How long a tier has, in seconds: into the outage, past it, in any other case that nobody answers, and elsewhere."""
 
 _OUTAGE = {Moment.BEFORE: 12.0, Moment.DURING: 12.0, Moment.AFTER: 50.0}
@@ -319,7 +319,7 @@ class Blow:
 def policy(cell: Cell) -> CasePolicy:
     """A case's settings: long budgets, and tiers of its own."""
     first = {Wait.DUE_MEANWHILE: _SOON, Wait.DUE_AFTER: _LATER}.get(cast(Wait, cell.wait), _SHORT)
-    waits = (first, 2 * _SHORT if cell.wait else _SHORT) if cell.course is Course.UNANSWERED else (_LONG, _LONG)
+    waits = (first, 4 * _SHORT if cell.wait else _SHORT) if cell.course is Course.UNANSWERED else (_LONG, _LONG)
     return CasePolicy(
         medium_at=30,
         high_at=70,

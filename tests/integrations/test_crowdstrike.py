@@ -30,37 +30,25 @@ from integrations.errors import (
 from integrations.interfaces import Endpoint
 from lab.falcon import FalconLab, LabDevice
 from lab.serving import Served
+from tests.integrations import swapped
+from tests.integrations.swapped import Current
 
 Make = Callable[..., Awaitable[CrowdStrike]]
 
 
-class Current:
-    """Serves whichever stand-in the test at hand has made: to start and stop a server a test takes most of its time."""
-
-    def __init__(self) -> None:
-        self.lab = FalconLab()
-        self.url = ""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.lab.app(scope, receive, send)
-
-
 @pytest.fixture(scope="module")
-async def current() -> AsyncIterator[Current]:
-    app = Current()
-    async with Served(app) as served:
-        app.url = served.url
-        yield app
+async def current() -> AsyncIterator[Current[FalconLab]]:
+    async with swapped.current(FalconLab) as serving:
+        yield serving
 
 
 @pytest.fixture
-def lab(current: Current) -> FalconLab:
-    current.lab = FalconLab()
-    return current.lab
+def lab(current: Current[FalconLab]) -> FalconLab:
+    return current.renewed()
 
 
 @pytest.fixture
-async def connect(lab: FalconLab, current: Current) -> AsyncIterator[Make]:
+async def connect(lab: FalconLab, current: Current[FalconLab]) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         async def make(**arguments: Any) -> CrowdStrike:

@@ -30,38 +30,25 @@ from integrations.errors import (
 from integrations.interfaces import Endpoint
 from lab.defender import DefenderLab, LabMachine
 from lab.odata import parse
-from lab.serving import Served
+from tests.integrations import swapped
+from tests.integrations.swapped import Current
 
 Make = Callable[..., Awaitable[Defender]]
 
 
-class Current:
-    """Serves whichever stand-in the test at hand has made."""
-
-    def __init__(self) -> None:
-        self.lab = DefenderLab()
-        self.url = ""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.lab.app(scope, receive, send)
-
-
 @pytest.fixture(scope="module")
-async def current() -> AsyncIterator[Current]:
-    app = Current()
-    async with Served(app) as served:
-        app.url = served.url
-        yield app
+async def current() -> AsyncIterator[Current[DefenderLab]]:
+    async with swapped.current(DefenderLab) as serving:
+        yield serving
 
 
 @pytest.fixture
-def lab(current: Current) -> DefenderLab:
-    current.lab = DefenderLab()
-    return current.lab
+def lab(current: Current[DefenderLab]) -> DefenderLab:
+    return current.renewed()
 
 
 @pytest.fixture
-async def connect(lab: DefenderLab, current: Current) -> AsyncIterator[Make]:
+async def connect(lab: DefenderLab, current: Current[DefenderLab]) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         async def make(**arguments: Any) -> Defender:

@@ -27,7 +27,8 @@ from integrations.errors import (
 from integrations.interfaces import Attachment, Ticketing
 from integrations.jira import MAX_TEXT, MAX_TITLE, Jira, document, jql_string, plain_text
 from lab.jira import JiraLab, _is_document, _parse
-from lab.serving import Served
+from tests.integrations import swapped
+from tests.integrations.swapped import Current
 
 Make = Callable[..., Awaitable[Jira]]
 KEY = "hp-5f0c0e7a1b2c3d4e5f60"
@@ -38,33 +39,19 @@ DRAFT = TicketDraft(
 )
 
 
-class Current:
-    """Serves whichever stand-in the test at hand has made."""
-
-    def __init__(self) -> None:
-        self.lab = JiraLab()
-        self.url = ""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.lab.app(scope, receive, send)
-
-
 @pytest.fixture(scope="module")
-async def current() -> AsyncIterator[Current]:
-    app = Current()
-    async with Served(app) as served:
-        app.url = served.url
-        yield app
+async def current() -> AsyncIterator[Current[JiraLab]]:
+    async with swapped.current(JiraLab) as serving:
+        yield serving
 
 
 @pytest.fixture
-def lab(current: Current) -> JiraLab:
-    current.lab = JiraLab()
-    return current.lab
+def lab(current: Current[JiraLab]) -> JiraLab:
+    return current.renewed()
 
 
 @pytest.fixture
-async def connect(lab: JiraLab, current: Current) -> AsyncIterator[Make]:
+async def connect(lab: JiraLab, current: Current[JiraLab]) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         async def make(**arguments: Any) -> Jira:
@@ -97,7 +84,7 @@ def test_it_is_ticketing(desk: Jira) -> None:
 
 
 class TestOpenTicket:
-    async def test_the_issue_says_what_it_should(self, lab: JiraLab, desk: Jira, current: Current) -> None:
+    async def test_the_issue_says_what_it_should(self, lab: JiraLab, desk: Jira, current: Current[JiraLab]) -> None:
         ticket = await desk.open_ticket(DRAFT)
         (issue,) = lab.issues
         assert (ticket.id, ticket.number) == (issue.id, issue.key)

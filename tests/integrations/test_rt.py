@@ -32,7 +32,8 @@ from integrations.errors import (
 from integrations.interfaces import Ticketing
 from integrations.rt import MAX_PAGES, MAX_TEXT, MAX_TITLE, RequestTracker, ticketsql_string
 from lab.faults import Faults, Receive, Send
-from lab.serving import Served
+from tests.integrations import swapped
+from tests.integrations.swapped import Current
 
 Make = Callable[..., Awaitable[RequestTracker]]
 TOKEN = "1-14-5ec2e7"
@@ -62,8 +63,9 @@ class Script:
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.tokens: set[str] = set()
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        await self.faults(scope, receive, send)
+    @property
+    def app(self) -> Faults:
+        return self.faults
 
     def count(self, method: str, path: str = "") -> int:
         return sum(asked[0] == method and asked[1].startswith(path) for asked in self.asked)
@@ -123,33 +125,19 @@ class Script:
         return {"items": items, "count": len(items), "total": len(rows)}
 
 
-class Current:
-    """Serves whichever script the test at hand has made."""
-
-    def __init__(self) -> None:
-        self.script = Script()
-        self.url = ""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.script(scope, receive, send)
-
-
 @pytest.fixture(scope="module")
-async def current() -> AsyncIterator[Current]:
-    app = Current()
-    async with Served(app) as served:
-        app.url = served.url
-        yield app
+async def current() -> AsyncIterator[Current[Script]]:
+    async with swapped.current(Script) as serving:
+        yield serving
 
 
 @pytest.fixture
-def rt(current: Current) -> Script:
-    current.script = Script()
-    return current.script
+def rt(current: Current[Script]) -> Script:
+    return current.renewed()
 
 
 @pytest.fixture
-async def connect(rt: Script, current: Current) -> AsyncIterator[Make]:
+async def connect(rt: Script, current: Current[Script]) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         async def make(**changes: Any) -> RequestTracker:
@@ -172,7 +160,7 @@ def test_it_is_ticketing(desk: RequestTracker) -> None:
 
 
 class TestOpenTicket:
-    async def test_what_is_asked(self, rt: Script, desk: RequestTracker, current: Current) -> None:
+    async def test_what_is_asked(self, rt: Script, desk: RequestTracker, current: Current[Script]) -> None:
         ticket = await desk.open_ticket(DRAFT)
         assert ticket == Ticket(id="1", number="1", url=f"{current.url}/Ticket/Display.html?id=1")
         assert [asked[:2] for asked in rt.asked] == [

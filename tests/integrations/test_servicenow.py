@@ -29,7 +29,8 @@ from integrations.interfaces import Attachment, Ticketing
 from integrations.servicenow import MAX_TEXT, ServiceNow, _note, _record
 from lab.encoded_query import evaluate
 from lab.servicenow import ServiceNowLab
-from lab.serving import Served
+from tests.integrations import swapped
+from tests.integrations.swapped import Current
 
 Make = Callable[..., Awaitable[ServiceNow]]
 KEY = "sua-acme-5f0c0e7a1b"
@@ -38,33 +39,19 @@ FILE = Attachment(name="HP-1A2B3C4D-record.json", media_type="application/json",
 DRAFT = TicketDraft(key=KEY, title="jdoe / WS-17", description="What was seen", priority=Priority.CRITICAL)
 
 
-class Current:
-    """Serves whichever stand-in the test at hand has made: to start and stop a server a test takes most of its time."""
-
-    def __init__(self) -> None:
-        self.lab = ServiceNowLab()
-        self.url = ""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.lab.app(scope, receive, send)
-
-
 @pytest.fixture(scope="module")
-async def current() -> AsyncIterator[Current]:
-    app = Current()
-    async with Served(app) as served:
-        app.url = served.url
-        yield app
+async def current() -> AsyncIterator[Current[ServiceNowLab]]:
+    async with swapped.current(ServiceNowLab) as serving:
+        yield serving
 
 
 @pytest.fixture
-def lab(current: Current) -> ServiceNowLab:
-    current.lab = ServiceNowLab()
-    return current.lab
+def lab(current: Current[ServiceNowLab]) -> ServiceNowLab:
+    return current.renewed()
 
 
 @pytest.fixture
-async def connect(lab: ServiceNowLab, current: Current) -> AsyncIterator[Make]:
+async def connect(lab: ServiceNowLab, current: Current[ServiceNowLab]) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         async def make(**arguments: Any) -> ServiceNow:
@@ -91,7 +78,9 @@ def test_it_is_ticketing(desk: ServiceNow) -> None:
 
 
 class TestOpenTicket:
-    async def test_the_ticket_says_what_it_should(self, lab: ServiceNowLab, desk: ServiceNow, current: Current) -> None:
+    async def test_the_ticket_says_what_it_should(
+        self, lab: ServiceNowLab, desk: ServiceNow, current: Current[ServiceNowLab]
+    ) -> None:
         ticket = await desk.open_ticket(DRAFT)
         (row,) = lab.rows()
         assert (ticket.id, ticket.number) == (row["sys_id"], row["number"])

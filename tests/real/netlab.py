@@ -12,6 +12,7 @@ import secrets
 import socket
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
@@ -129,7 +130,7 @@ def _enter(namespace: Path) -> None:
             raise OSError(ctypes.get_errno(), f"{namespace} cannot be entered")
 
 
-class _Served:
+class _Served(ABC):
     """What takes connections on a listening socket, each in a thread of its own, until it is closed."""
 
     def __init__(self, listener: socket.socket) -> None:
@@ -181,8 +182,9 @@ class _Served:
             self._open.discard(connection)
             connection.close()
 
+    @abstractmethod
     def _speak(self, connection: socket.socket) -> None:
-        raise NotImplementedError
+        """Serve one connection to its end."""
 
 
 class Echo(_Served):
