@@ -56,7 +56,7 @@ class Asking:
             protected=protected,
             quorum=quorum,
         )
-        self._case.note(f"question {identifier}: {why}")
+        self._case.note(f"question {identifier}: {why}", source="question")
         return record.question
 
     def objection(self, answer: Answer, question: Question) -> str | None:
@@ -106,7 +106,7 @@ class Asking:
         if question is None:
             return
         if escalated and question.tier != tier.name:
-            case.note(f"{question.tier} did not answer; {tier.name} is asked")
+            case.note(f"{question.tier} did not answer; {tier.name} is asked", source="deadline")
         if escalated == 1 and question.tier != tier.name:
             case.record.raise_priority(case.record.priority.raised(), "nobody answered in time", case.now)
         question.tier, question.due_at = tier.name, due_at
@@ -122,7 +122,7 @@ class Asking:
 
     async def exhausted(self) -> None:
         """Everybody was asked and the question stays: the ticket says so."""
-        self._case.note("nobody answered; the question stays and the last tier is asked again")
+        self._case.note("nobody answered; the question stays and the last tier is asked again", source="deadline")
         await self._ticket.open("Nobody has answered so far; the case keeps asking.")
 
     async def withdraw(self, question: Question, why: str) -> None:
@@ -170,5 +170,5 @@ class Asking:
             )
             question.asked.append(asked)
         trouble = failed or "; ".join(f"{who} refused: {why}" for who, why in refused.items())
-        case.note(f"mail ({kind}) to {tier.name}: {f'FAILED: {trouble}' if trouble else 'sent'}")
+        case.note(f"mail ({kind}) to {tier.name}: {f'FAILED: {trouble}' if trouble else 'sent'}", source="mail")
         case.publish()

@@ -70,7 +70,7 @@ class Containment:
         """Nobody can approve this: it stays held, for hands."""
         self.held[action] = Ruling(allowance=Allowance.DENY, ground=Ground.PROTECTED, reason=why)
         self._entry(action).detail = why
-        self._case.note(f"{action} left for hands: {why}")
+        self._case.note(f"{action} left for hands: {why}", source="guardrails")
 
     def leave_alone(self, action: ActionName, why: str) -> None:
         """Say in the record that a target was not touched."""
@@ -78,7 +78,7 @@ class Containment:
         record = self._case.record.action(action)
         if record is not None:
             record.detail = why
-        self._case.note(f"{action} left alone: {why}")
+        self._case.note(f"{action} left alone: {why}", source="guardrails")
 
     @property
     def begun(self) -> bool:
@@ -156,7 +156,7 @@ class Containment:
             return await steps.reserve(request, policies.OWN_BUDGET)
         except ActivityError as error:
             why = f"the ledger of containments does not answer, so nothing is done by itself: {steps.reason_of(error)}"
-            self._case.note(why)
+            self._case.note(why, source="ledger")
             return Reservation(granted=False, reason=why)
 
     def _missing(self, action: ActionName) -> str | None:
@@ -280,7 +280,7 @@ class Containment:
             entry.sign_ins = written.detail or "revoked"
         except ActivityError as error:
             entry.sign_ins = f"not revoked: {steps.reason_of(error)}"
-        self._case.note(f"sign-ins of {user.account}: {entry.sign_ins}")
+        self._case.note(f"sign-ins of {user.account}: {entry.sign_ins}", source="identity")
 
     def _seen(self, action: ActionName) -> dict[str, str]:
         """The state before, as the case's own reads told it."""

@@ -73,5 +73,6 @@ class Decisions:
         self._case.record.decision = decision
         self._case.measures.decided(decision.decision, decision.by)
         actor = decision.analyst or f"the {decision.by}"
-        self._case.note(f"decided: {decision.decision} by {decision.who}: {decision.reason}", actor=actor)
+        told = f"decided: {decision.decision} by {decision.who}: {decision.reason}"
+        self._case.note(told, actor=actor, source="decision")
         return decision

@@ -302,9 +302,9 @@ class SuspiciousUserActivity:
         request = CommentIncident(incident_id=record.alert.siem_incident_id, text=text, marker=marker)
         try:
             await steps.comment_incident(request, self._case.policy.enrich_within)
-            self._case.note(f"incident {record.alert.siem_incident_id} commented")
+            self._case.note(f"incident {record.alert.siem_incident_id} commented", source="siem")
         except ActivityError as error:
-            self._case.note(f"incident could not be commented: {steps.reason_of(error)}")
+            self._case.note(f"incident could not be commented: {steps.reason_of(error)}", source="siem")
 
     async def _tell_what_is_left(self) -> None:
         """What is left for hands goes to the tier by mail: nobody reads a ticket at three in the morning."""
@@ -317,7 +317,7 @@ class SuspiciousUserActivity:
     async def _say_what_stays(self) -> None:
         """A cancelled case undoes nothing: it says what was done, so that somebody can decide about it."""
         self._record.question = None
-        self._case.note("case cancelled by an operator; what was done stays done")
+        self._case.note("case cancelled by an operator; what was done stays done", actor="an operator", source="temporal")
         self._case.publish()
         if any(action.state is not ActionState.LEFT_ALONE for action in self._record.actions):
             await self._ticket.tell("The case was cancelled by an operator. What was done stays done.")
@@ -331,10 +331,11 @@ class SuspiciousUserActivity:
         try:
             joining = parse_alert(self._only("alert", arguments), self._record.alert.tenant)
         except AlertRefused as error:
-            self._case.note(f"a signal 'alert' was no alert: {error}")
+            self._case.note(f"a signal 'alert' was no alert: {error}", source="signal")
             return
         if joining.destination_ip != self._record.alert.destination_ip:
-            self._case.note(f"alert {joining.id} is about {joining.destination_ip}: it needs a case of its own")
+            told = f"alert {joining.id} is about {joining.destination_ip}: it needs a case of its own"
+            self._case.note(told, source="signal")
         elif self._record.join(joining, self._case.now):
             self._unseen.append(joining)
             self._case.publish()
@@ -353,7 +354,8 @@ class SuspiciousUserActivity:
     def unknown_signal(self, name: str, arguments: Sequence[RawValue]) -> None:
         """Say in the case that a signal of a name that nobody listens to came: it may have been an answer."""
         del arguments
-        self._case.note(f"a signal {name!r} came, which is none of alert, analyst_decision: nothing was done")
+        told = f"a signal {name!r} came, which is none of alert, analyst_decision: nothing was done"
+        self._case.note(told, source="signal")
         self._case.publish()
 
     @workflow.update(description='Answer the question: {"decision","analyst","reason","actions"?,"question"?}')
@@ -398,7 +400,8 @@ class SuspiciousUserActivity:
     def _only(self, signal: str, arguments: Sequence[Any]) -> Any:
         """The first argument. A handler that does not take whatever is sent fails the task, again and again."""
         if len(arguments) != 1:
-            self._case.note(f"signal {signal} came with {len(arguments)} arguments: the first one counts, if any")
+            told = f"signal {signal} came with {len(arguments)} arguments: the first one counts, if any"
+            self._case.note(told, source="signal")
         return arguments[0] if arguments else None
 
     def _weighed(self, raw: Any) -> Answer:
