@@ -317,7 +317,9 @@ class SuspiciousUserActivity:
     async def _say_what_stays(self) -> None:
         """A cancelled case undoes nothing: it says what was done, so that somebody can decide about it."""
         self._record.question = None
-        self._case.note("case cancelled by an operator; what was done stays done", actor="an operator", source="temporal")
+        self._case.note(
+            "case cancelled by an operator; what was done stays done", actor="an operator", source="temporal"
+        )
         self._case.publish()
         if any(action.state is not ActionState.LEFT_ALONE for action in self._record.actions):
             await self._ticket.tell("The case was cancelled by an operator. What was done stays done.")
