@@ -13,6 +13,7 @@ from temporalio.service import RPCError
 
 from clients import SOURCES, Clients
 from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
+from group_checks import examine_groups
 from healthcheck import RECENT
 from incident.policy import Mode, OnUnanswered
 from incident.text import plain
@@ -32,6 +33,7 @@ async def examine(settings: Settings, clients: Clients) -> list[Check]:
         _of(SOURCES[settings.endpoint.provider], clients.endpoint.check()),
         _of(SOURCES[settings.ticketing.provider], clients.ticketing.check()),
         _of(SOURCES["mail"], clients.mailer.check()),
+        examine_groups(clients.directory, settings.guardrails.protected_groups),
         *([_of(SOURCES["entra"], clients.sign_ins.check())] if clients.sign_ins else []),
     )
     return [check for group in (*groups, _advice(settings)) for check in group]

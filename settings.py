@@ -50,6 +50,7 @@ DEFAULT_CONFIG = Path("holdpoint.toml")
 _NAMED = re.compile(r"[a-z_]+: ")
 _ADDRESS = re.compile(r"(https?|ldaps?)://", re.IGNORECASE)
 _COMMON_NAME = re.compile(r"(?:cn|uid)\s*=\s*((?:\\.|[^,+\\])+)", re.IGNORECASE)
+_DOMAIN_PART = re.compile(r"(?:^|,)\s*dc\s*=\s*([^,+\\]+)", re.IGNORECASE)
 _ESCAPED = re.compile(r"((?:\\[0-9a-f]{2})+)|\\(.)", re.IGNORECASE)
 
 
@@ -151,11 +152,18 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _own_hosts(settings: Settings, machine: str, temporal: str | None) -> Iterator[str]:
-    """The host of every configured address, and this machine; what stays on this machine names nobody."""
+    """The host of every configured address, and this machine; what stays on this machine names nobody.
+
+    This machine, and what is in the directory's domain, is named without its domain too: a SIEM may leave that out.
+    """
     named = [*_addresses(settings), f"//{settings.mail.host}", f"//{machine}", f"//{temporal or ''}"]
+    domain = ".".join(part.strip() for part in _DOMAIN_PART.findall(settings.directory.base_dn)).lower()
     for host in map(_host, named):
         if host and not is_loopback(host):
             yield host
+            label, dot, rest = host.rstrip(".").partition(".")
+            if dot and (host == machine.lower() or (domain and f".{rest}".endswith(f".{domain}"))):
+                yield label
 
 
 def _host(address: str) -> str | None:

@@ -26,6 +26,7 @@ from activities.siem import SiemActivities
 from activities.ticketing import TicketingActivities
 from clients import SOURCES, Clients, connect
 from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
+from group_checks import look_up
 from settings import Settings, SettingsRefused, load_settings
 from workflows.containment_ledger import ContainmentLedger
 from workflows.release_containment import ReleaseContainment
@@ -102,10 +103,24 @@ def build_worker(client: Client, settings: Settings, clients: Clients, executor:
     )
 
 
+async def check_groups(settings: Settings, clients: Clients, executor: ThreadPoolExecutor) -> None:
+    """Hold the protected groups against the directory. One that does not answer keeps no case from running.
+
+    Raises:
+        SettingsRefused: it knows none of that name.
+    """
+    found = await look_up(clients.directory, settings.guardrails.protected_groups, executor=executor)
+    if found.faults:
+        raise SettingsRefused(found.faults)
+    if found.warning:
+        log.warning("%s; working all the same", found.warning)
+
+
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then drain.
 
     Raises:
+        SettingsRefused: the directory does not know a protected group.
         TemporalUnreachable: there is no server.
     """
     stop = asyncio.Event()
@@ -115,6 +130,7 @@ async def run(settings: Settings) -> None:
     clients = connect(settings)
     try:
         with ThreadPoolExecutor(MAX_ACTIVITIES, thread_name_prefix="directory") as executor:
+            await check_groups(settings, clients, executor)
             async with build_worker(client, settings, clients, executor):
                 log.info("worker ready on %s, namespace %s", TASK_QUEUE, client.namespace)
                 await stop.wait()

@@ -5,6 +5,7 @@ The identifiers of privileged accounts and groups are those of MS-DTYP 2.4.2.4.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
@@ -36,6 +37,8 @@ _BUILTIN_GROUPS = {
 }
 _PRIVILEGED_NAMES = {n.casefold() for n in (*_PRIVILEGED_GROUPS.values(), *_BUILTIN_GROUPS.values())}
 _PROTECTED_KINDS = {"domain controller", "server"}
+_SEPARATOR = re.compile(r"(?<!\\)\s*([,=+])\s*")
+"""What stands between the parts of a distinguished name (RFC 4514), unless it is escaped."""
 
 
 class Allowance(StrEnum):
@@ -146,7 +149,7 @@ def protection(action: ActionName, target: Target, policy: GuardrailPolicy) -> s
 
 def _protected_account(person: Person, policy: GuardrailPolicy) -> str | None:
     names = [name for name in (person.account, person.upn, *person.mails) if name]
-    if _listed(names, policy.own_accounts):
+    if _listed(names, policy.own_accounts) or any(_same_dn(person.dn, own) for own in policy.own_accounts):
         return f"account {person.account} is one that Holdpoint itself uses"
     if _listed(names, policy.protected_accounts):
         return f"account {person.account} is on the list of protected accounts"
@@ -174,12 +177,10 @@ def _protected_member(person: Person, policy: GuardrailPolicy) -> str | None:
 
 def _protected_host(host: Host, device: Device | None, policy: GuardrailPolicy) -> str | None:
     names = (host.name, device.hostname) if device else (host.name,)
-    for patterns, why in (
-        (policy.own_hosts, "one that Holdpoint itself uses"),
-        (policy.protected_hosts, "on the list of protected hosts"),
-    ):
-        if any(_matches(host.ip, p) or any(_means_host(name, p) for name in names) for p in patterns):
-            return f"host {host.name} is {why}"
+    if any(_is_own(name, own) for own in policy.own_hosts for name in (*names, host.ip)):
+        return f"host {host.name} is one that Holdpoint itself uses"
+    if any(_matches(host.ip, p) or any(_means_host(name, p) for name in names) for p in policy.protected_hosts):
+        return f"host {host.name} is on the list of protected hosts"
     if device and device.kind and device.kind.casefold() in _PROTECTED_KINDS:
         return f"host {host.name} is a {device.kind.lower()}"
     return None
@@ -197,6 +198,24 @@ def _spellings(patterns: tuple[str, ...]) -> list[str]:
 def _matches(name: str, pattern: str) -> bool:
     # fnmatch knows sets in brackets as well; a bracket in a group's name is a bracket.
     return fnmatchcase(name.casefold(), pattern.casefold().replace("[", "[[]"))
+
+
+def _same_dn(one: str, other: str) -> bool:
+    """Whether two distinguished names are one text but for case and the spaces at the separators."""
+    return _dn_text(one) == _dn_text(other)
+
+
+def _dn_text(dn: str) -> str:
+    return _SEPARATOR.sub(r"\1", dn.strip()).casefold()
+
+
+def _is_own(name: str, own: str) -> bool:
+    """By the whole name. Only an own name without a domain means that host in any domain.
+
+    A vendor's ``api.example.com`` is no word about a host ``api`` of our own network.
+    """
+    name, own = name.rstrip(".").casefold(), own.rstrip(".").casefold()
+    return name == own or name.partition(".")[0] == own
 
 
 def _means_host(name: str, pattern: str) -> bool:

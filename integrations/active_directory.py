@@ -34,13 +34,14 @@ from integrations.ldap_names import (
     dns_domain,
     domain_partition_filter,
     group_filter,
+    group_of_sid_filter,
     guid_filter,
     guid_text,
     person_filter,
     same_guid,
     same_name,
     sid_bytes,
-    sid_filter,
+    sid_text,
     spelled_name,
 )
 
@@ -198,7 +199,7 @@ class ActiveDirectory:
         return ReadBack(in_force=not contradicting, pending=bool(contradicting), detail=detail)
 
     def unknown_groups(self, names: Sequence[str]) -> list[str]:
-        """Those of the names that no group has; a SID (``S-1-...``) is looked for as one.
+        """Those of the names that no group has, spelled so but for case; a SID (``S-1-...``) is looked for as one.
 
         Raises:
             Unreachable, Busy, BadAnswer, Misconfigured, Refused, Rejected: the directory did not tell.
@@ -206,8 +207,18 @@ class ActiveDirectory:
         return self._servers.run(lambda session: [name for name in names if not self._has_group(session, name)])
 
     def _has_group(self, session: LdapSession, name: str) -> bool:
-        query = sid_filter(sid_bytes(name)) if name.startswith("S-1-") else group_filter(name.rpartition("\\")[2])
-        return bool(session.search(self._base_dn, query, ("sAMAccountName",), size_limit=_FEW, partial=True))
+        """Whether a group has just that name: the server takes more for equal than a guardrail does."""
+        if name.upper().startswith("S-1-"):
+            sid = sid_bytes(name)
+            query, spelled = group_of_sid_filter(sid), sid_text(sid) or ""
+            rows = session.search(self._base_dn, query, ("sAMAccountName",), size_limit=_FEW, partial=True)
+            return bool(rows) and spelled.casefold() == name.casefold()
+        wanted = name.rpartition("\\")[2]
+        rows = session.search(
+            self._base_dn, group_filter(wanted), ("sAMAccountName", "cn"), size_limit=_FEW, partial=True
+        )
+        names = [called for row in rows for called in (*row.texts("sAMAccountName"), *row.texts("cn"))]
+        return any(called.casefold() == wanted.casefold() for called in names)
 
     def enable(self, account: AccountRef, before: dict[str, str]) -> Written:
         """Undo ``disable``: clear the one bit, keep the others as they are now, and only if ``before`` had it clear.

@@ -101,6 +101,11 @@ def sid_filter(sid: bytes) -> str:
     return f"(objectSid={escaped(sid)})"
 
 
+def group_of_sid_filter(sid: bytes) -> str:
+    """The group with that SID, given as bytes."""
+    return f"(&(objectClass=group){sid_filter(sid)})"
+
+
 def guid_filter(guid: str) -> str | None:
     """Users with that objectGUID; ``None`` if it is no GUID."""
     try:
@@ -137,7 +142,8 @@ def sid_bytes(text: str) -> bytes:
     if letter.upper() != "S" or len(parts) > 15:
         raise ValueError(f"{text!r} is not a SID")
     try:
-        head = bytes([int(revision), len(parts)]) + int(authority).to_bytes(6, "big")
+        number = int(authority, 16 if authority[:2].lower() == "0x" else 10)
+        head = bytes([int(revision), len(parts)]) + number.to_bytes(6, "big")
         return head + b"".join(int(part).to_bytes(4, "little") for part in parts)
     except OverflowError:
         raise ValueError(f"{text!r} is not a SID") from None

@@ -764,7 +764,20 @@ def test_groups_that_the_directory_does_not_know(directory: ActiveDirectory, lab
     hostile = "*)(objectClass=*"
     names = ["Crown-Jewels", "CORP\\erp-access", known.sid, "No-Such", "S-1-5-21-1-2-3-999", hostile]
     assert directory.unknown_groups(names) == ["No-Such", "S-1-5-21-1-2-3-999", hostile]
+    assert directory.unknown_groups(["CROWN-JEWELS", known.sid.lower()]) == []
     assert directory.unknown_groups([]) == []
+
+
+def test_a_group_that_a_guardrail_would_not_find_by_that_spelling_is_unknown(
+    directory: ActiveDirectory, lab: DirectoryLab
+) -> None:
+    """A server takes accents and forms of one SID for equal; what is compared as text later does not."""
+    lab.add_group("Prüfer")
+    sid, user = directory.find_person("jdoe").groups[0].sid, directory.find_person("jdoe").sid
+    assert sid
+    assert user
+    names = ["Prufer", "S-1-0x000000000005" + sid.removeprefix("S-1-5"), "S-1-05" + sid.removeprefix("S-1-5"), user]
+    assert directory.unknown_groups([*names, "prüfer"]) == names
 
 
 # --- result codes

@@ -16,7 +16,6 @@ from incident.triage import ActionName
 from tests.unit.builders import DOMAIN, HOSTILE, device, person
 
 DISABLE, QUARANTINE = ActionName.DISABLE_ACCOUNT, ActionName.QUARANTINE_HOST
-DISABLE, QUARANTINE = ActionName.DISABLE_ACCOUNT, ActionName.QUARANTINE_HOST
 HOST = Host(name="ws-042.corp.example.com", ip="10.20.30.40")
 PRIVILEGED_RIDS = [512, 516, 517, 518, 519, 520, 521, 526, 527]
 BUILTIN = ["S-1-5-32-544", "S-1-5-32-548", "S-1-5-32-549", "S-1-5-32-550", "S-1-5-32-551", "S-1-5-32-552"]
@@ -264,3 +263,67 @@ def test_those_who_answer_and_what_holdpoint_uses() -> None:
     assert asks_about_account(GuardrailPolicy(own_accounts=("jdoe@x.example", "CORP\\jdoe")))
     assert not asks_about_account(GuardrailPolicy(responders=("other@example.com",), own_accounts=("svc",)))
     assert asks_about_host(GuardrailPolicy(own_hosts=("ws-042.corp.example.com",)))
+
+
+@pytest.mark.parametrize(
+    ("own", "asked"),
+    [
+        ("CN=Jane Doe,OU=People,DC=corp,DC=example,DC=com", True),
+        ("cn=JANE doe, ou=people , dc = corp,DC=example,DC=com ", True),
+        ("CN=Jane Doe,OU=Services,DC=corp,DC=example,DC=com", False),
+        ("CN=Jane Doe", False),
+        ("CN=*,OU=People,DC=corp,DC=example,DC=com", False),
+    ],
+)
+def test_what_holdpoint_uses_is_known_by_its_distinguished_name(own: str, asked: bool) -> None:
+    """Its common name need not be its account name."""
+    assert asks_about_account(GuardrailPolicy(own_accounts=("svc", own))) is asked
+
+
+def test_a_comma_in_a_name_is_part_of_it() -> None:
+    one, other = "CN=Doe\\, Jane,DC=x", "CN=Doe\\,Jane,DC=x"
+    assert asks_about_account(GuardrailPolicy(own_accounts=(one,)), dn=one)
+    assert not asks_about_account(GuardrailPolicy(own_accounts=(one,)), dn=other)
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "asked"),
+    [
+        ("api.example.com", "api.example.com", True),
+        ("api.example.com", "API.Example.Com.", True),
+        ("api.example.com.", "api.example.com", True),
+        ("api.example.com", "api", False),
+        ("api.example.com", "api.corp.local", False),
+        ("api.example.com", "api.example.com.evil.example", False),
+        ("soc-7", "soc-7", True),
+        ("soc-7", "SOC-7.corp.example.com", True),
+        ("soc-7", "soc-70", False),
+        ("corp", "soc-7.corp", False),
+        ("10.20.30.40", "anything", True),
+        ("10.20.30.4", "anything", False),
+        ("*", "anything", False),
+    ],
+)
+def test_own_hosts_are_meant_by_the_whole_name_or_by_one_without_a_domain(own: str, name: str, asked: bool) -> None:
+    host = Host(name=name, ip="10.20.30.40")
+    assert asks_about_host(GuardrailPolicy(own_hosts=("other", own)), host) is asked
+    assert asks_about_host(GuardrailPolicy(own_hosts=(own,)), Host(name="x", ip="10.20.30.40"), hostname=name) is asked
+
+
+LABELS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
+FQDNS = st.lists(LABELS, min_size=2, max_size=4).map(".".join)
+
+
+@given(FQDNS, FQDNS, st.booleans())
+def test_no_other_host_is_own_for_sharing_a_label_with_a_full_name(own: str, other: str, upper: bool) -> None:
+    """Neither more nor less: the host itself is found in any case, its namesakes in other domains and short are not."""
+    policy, label = GuardrailPolicy(own_hosts=(own,)), own.partition(".")[0]
+    assert asks_about_host(policy, Host(name=own.upper() if upper else own, ip="10.0.0.1"))
+    assert not asks_about_host(policy, Host(name=label, ip="10.0.0.1"))
+    namesake = f"{label}.{other}"
+    assert asks_about_host(policy, Host(name=namesake, ip="10.0.0.1")) is (namesake == own)
+
+
+@given(LABELS, st.lists(LABELS, max_size=3))
+def test_an_own_name_without_a_domain_is_meant_in_each(own: str, domain: list[str]) -> None:
+    assert asks_about_host(GuardrailPolicy(own_hosts=(own,)), Host(name=".".join([own, *domain]), ip="10.0.0.1"))

@@ -638,6 +638,29 @@ def test_every_host_that_holdpoint_uses_is_its_own(configure: Configure, monkeyp
     }
 
 
+def test_what_is_in_the_directorys_domain_and_this_machine_are_own_by_their_short_names_too(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SIEM may leave the domain out; a vendor's host elsewhere says nothing about a short name of ours."""
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "temporal.eu.corp.example.com:7233")
+    monkeypatch.setattr("socket.gethostname", lambda: "SOC-7.lab.example.org")
+    configure(
+        {
+            "directory.base_dn": "OU=All,DC=Corp, dc = example,DC=com",
+            "directory.servers": [
+                "ldaps://dc1.corp.example.com.",
+                "ldaps://dc2.notcorp.example.com",
+                "ldaps://10.0.0.9",
+            ],
+        }
+    )
+    assert set(load_settings().case_policy().guardrails.own_hosts) == {
+        *("siem.example.com", "api.example.com", "now.example.com", "mail.example.com", "10.0.0.9"),
+        *("dc1.corp.example.com.", "dc1", "dc2.notcorp.example.com"),
+        *("temporal.eu.corp.example.com", "temporal", "soc-7.lab.example.org", "soc-7"),
+    }
+
+
 def test_an_address_of_this_machine_names_nobody(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "localhost:7233")
     monkeypatch.setattr("socket.gethostname", lambda: "localhost")

@@ -24,6 +24,7 @@ from activities.case import CaseActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
 from activities.failures import told_to_temporal
+from activities.ledger import LedgerActivities
 from activities.notification import NotificationActivities
 from activities.pulse import Pulse
 from activities.record import RecordActivities
@@ -44,6 +45,7 @@ from incident.requests import (
 )
 from integrations.errors import NotFound
 from starter import Started, start_incident
+from workflows.containment_ledger import ContainmentLedger
 from workflows.release_containment import ReleaseContainment
 from workflows.suspicious_user_activity import SuspiciousUserActivity
 
@@ -291,9 +293,16 @@ class _Steps:
 
 @asynccontextmanager
 async def working(
-    client: Client, world: World, queue: str, worker_policy: CasePolicy | None = None
+    client: Client,
+    world: World,
+    queue: str,
+    worker_policy: CasePolicy | None = None,
+    ledger: LedgerActivities | None = None,
 ) -> AsyncIterator[None]:
-    """A worker over the world, with the sandbox at its strictest and every bug a failure."""
+    """A worker over the world, with the sandbox at its strictest and every bug a failure.
+
+    Places are granted by the world, or by the real ``ledger``.
+    """
     siem = SiemActivities(world, "Securonix")  # type: ignore[arg-type]
     directory = DirectoryActivities(_Directory(world), "Active Directory")  # type: ignore[arg-type]
     endpoint = EndpointActivities(_Endpoint(world), "CrowdStrike Falcon")  # type: ignore[arg-type]
@@ -305,7 +314,7 @@ async def working(
         async with Worker(
             client,
             task_queue=queue,
-            workflows=[SuspiciousUserActivity, ReleaseContainment],
+            workflows=[SuspiciousUserActivity, ReleaseContainment, *([ContainmentLedger] if ledger else [])],
             activities=[
                 siem.locate_host,
                 siem.score_risk,
@@ -328,7 +337,7 @@ async def working(
                 case.find_earlier,
                 case.containment_of,
                 RecordActivities(world, world.record_key).attach,  # type: ignore[arg-type]
-                beside.reserve,
+                (ledger or beside).reserve,
                 beside.confirm_elsewhere,
                 beside.revoke_sign_ins,
             ],
