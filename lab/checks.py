@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from incident.requests import ActionState
 from incident.triage import ActionName
 from lab.environment import TIERS, Environment
 from lab.mailbox import Received
-from lab.scenarios import Expected, Scenario, expected
+from lab.scenarios import DISABLED, Expected, Scenario, expected
 from lab.servicenow import Row
 
-_DISABLED = 0x2
 State = dict[str, Any]
 
 
@@ -42,8 +40,8 @@ def _case_differences(wanted: Expected, state: State) -> list[str]:
 
 def _world_differences(environment: Environment, scenario: Scenario, wanted: Expected, state: State) -> list[str]:
     found = []
-    disabled = wanted.actions.get(ActionName.DISABLE_ACCOUNT) is ActionState.VERIFIED
-    contained = wanted.actions.get(ActionName.QUARANTINE_HOST) is ActionState.VERIFIED
+    disabled, contained = wanted.stands(ActionName.DISABLE_ACCOUNT), wanted.stands(ActionName.QUARANTINE_HOST)
+    disabled = disabled or scenario.disabled_before
     if is_disabled(environment, scenario) is not disabled:
         found.append(f"account {scenario.account} is {'not ' if disabled else ''}disabled in the directory")
     statuses = device_statuses(environment, scenario)
@@ -80,13 +78,17 @@ def touched(environment: Environment, scenario: Scenario, state: State) -> list[
 
 
 def written_more_than_once(environment: Environment, wanted: Iterable[Expected]) -> list[str]:
-    """Each verified action is one write and each case one ticket, over the whole demo."""
-    verified = [action for case in wanted for action, how in case.actions.items() if how is ActionState.VERIFIED]
+    """Each verified action is one write, each undoing another one, and each case one ticket, over the whole demo."""
+    wanted = tuple(wanted)
+    changes = [action for case in wanted for action in case.changes]
+    undone = [action for case in wanted for action in case.undone]
+    asked = [action for _, action in environment.falcon.actions]
     counts = {
-        "quarantines": (len(environment.falcon.actions), verified.count(ActionName.QUARANTINE_HOST)),
+        "quarantines": (asked.count("contain"), changes.count(ActionName.QUARANTINE_HOST)),
+        "quarantines lifted": (asked.count("lift_containment"), undone.count(ActionName.QUARANTINE_HOST)),
         "changes in the directory": (
             environment.directory.count("modify"),
-            verified.count(ActionName.DISABLE_ACCOUNT),
+            [*changes, *undone].count(ActionName.DISABLE_ACCOUNT),
         ),
         "tickets": (len(environment.tickets.rows()), sum(case.tickets for case in wanted)),
         "mails": (len(environment.mailbox.messages), sum(case.mails for case in wanted)),
@@ -101,7 +103,7 @@ def history(state: State) -> list[str]:
 
 def is_disabled(environment: Environment, scenario: Scenario) -> bool:
     """What the directory says of the suspect's account now."""
-    return bool(environment.directory.uac(scenario.account) & _DISABLED)
+    return bool(environment.directory.uac(scenario.account) & DISABLED)
 
 
 def device_statuses(environment: Environment, scenario: Scenario) -> list[str]:

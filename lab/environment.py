@@ -25,6 +25,7 @@ MEDIUM_AT, HIGH_AT = 30.0, 70.0
 SENDER = "holdpoint@acme.example"
 MAIL_USER = "holdpoint-relay"
 MAIL_PASSWORD = "lab-mail-password"
+RECORD_KEY = "lab-record-key-of-32-characters!"
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,15 @@ class Environment:
         on_unanswered: OnUnanswered,
         enrich_within: str = "14s",
         recheck_every: str = "1h",
+        settle_within: str = "30s",
+        max_per_hour: int = 100,
     ) -> Path:
         """Write a settings file under that name; returns where. Each tier waits for ``wait``; lengths are ``30s``."""
         path = self.folder / name
         policy = (
             f'[policy]\nmedium_at = {MEDIUM_AT}\nhigh_at = {HIGH_AT}\nrecheck_every = "{recheck_every}"\n'
             f'enrich_within = "{enrich_within}"\non_unanswered = "{on_unanswered}"\n'
+            f'settle_within = "{settle_within}"\n\n[guardrails]\nmax_per_hour = {max_per_hour}\n'
         )
         tiers = [
             f'[[tiers]]\nname = "{tier.name}"\nrecipients = ["{tier.recipient}"]\nanalysts = ["{tier.analyst}"]\n'
@@ -159,6 +163,7 @@ sender = "{SENDER}"
             "endpoint__crowdstrike__client_secret": self.falcon.client_secret,
             "ticketing__servicenow__password": self.tickets.password,
             "mail__password": MAIL_PASSWORD,
+            "record__key": RECORD_KEY,
         }
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, value in secrets.items():

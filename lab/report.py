@@ -20,6 +20,7 @@ from lab.scenarios import Scenario, expected
 class CaseRun:
     """One scenario's case in a demo, as far as it has come. ``seconds`` is from its start to its close.
 
+    ``release`` is what ``starter.py release`` told of it, if it was released.
     ``stuck`` is a case that did not come on, and is not waited for again.
     """
 
@@ -27,6 +28,7 @@ class CaseRun:
     run_id: str
     state: State = field(default_factory=dict)
     seconds: float | None = None
+    release: State | None = None
     stuck: bool = False
     differences: list[str] = field(default_factory=list)
 
@@ -76,12 +78,13 @@ def _case(case: CaseRun) -> dict[str, Any]:
         "case_id": case.case_id,
         "run_id": case.run_id,
         "row": {"risk": scenario.risk.value, "corroborated": scenario.corroborated.value},
-        "answered_by": reply.way.value if reply and scenario.verdict.holds else None,
+        "answered_by": reply.way.value if reply and scenario.asks else None,
         "expected": {
             "outcome": wanted.outcome.value,
             "priority_history": [priority.value for priority in wanted.priority_history],
             "actions": {action.value: how.value for action, how in wanted.actions.items()},
             "decided_by": wanted.decided_by.value,
+            "undone": [action.value for action in wanted.undone],
             "tickets": wanted.tickets,
             "mails": wanted.mails,
         },
@@ -90,6 +93,7 @@ def _case(case: CaseRun) -> dict[str, Any]:
         "actions": state.get("actions", []),
         "decision": state.get("decision"),
         "ticket": state.get("ticket"),
+        "release": case.release and {"outcome": case.release["outcome"], "actions": case.release["actions"]},
         "seconds": case.seconds,
         "differences": case.differences,
     }
@@ -109,15 +113,21 @@ def print_table(report: DemoReport, console: Console) -> None:
         mark = "[bold red]DIFFERS[/]" if case.differences else as_wanted
         row = f"{case.scenario.risk} / {case.scenario.corroborated}"
         seconds = "-" if case.seconds is None else f"{case.seconds:.1f}"
-        cells = (case.scenario.name, row, *_cells(case.state), seconds)
+        cells = (case.scenario.name, row, *_cells(case), seconds)
         table.add_row(*(escape(cell) for cell in cells), mark)
     console.print(table)
 
 
-def _cells(state: State) -> Sequence[str]:
+def _cells(case: CaseRun) -> Sequence[str]:
+    state = case.state
     if not state:
         return ("-", "-", "-")
-    actions = "\n".join(f"{action['action']} {action['state']}" for action in state["actions"])
+    undone = {undo["action"]: undo["state"] for undo in case.release["actions"]} if case.release else {}
+    released = {"verified": ", released", "left_alone": ", was so before"}
+    actions = "\n".join(
+        f"{action['action']} {action['state']}{released.get(undone.get(action['action'], ''), '')}"
+        for action in state["actions"]
+    )
     by = (state["decision"] or {}).get("by")
     outcome = (state["outcome"] or state["stage"]) + (f"\nby {by}" if by else "")
     return (" > ".join(history(state)), actions or "none", outcome)

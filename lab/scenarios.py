@@ -40,7 +40,17 @@ _PEOPLE = (
     ("kpatel", "Kiran Patel"),
     ("zhussein", "Zahra Hussein"),
     ("bmoreau", "Basile Moreau"),
+    ("inovak-adm", "Ivo Novak"),
+    ("lgreen", "Lucy Green"),
+    ("tbaker", "Tom Baker"),
+    ("ffischer", "Fritz Fischer"),
+    ("aduran", "Ana Duran"),
+    ("cwong", "Clara Wong"),
+    ("gsilva", "Gil Silva"),
+    ("ymori", "Yui Mori"),
 )
+DISABLED = 0x2
+"""The bit of ``userAccountControl`` that disables an account."""
 
 
 class Way(StrEnum):
@@ -59,6 +69,7 @@ class Reply:
     decision: DecisionName
     reason: str
     actions: tuple[ActionName, ...] | None = None
+    analyst: str = ANALYST
 
     @property
     def chosen(self) -> tuple[ActionName, ...]:
@@ -69,7 +80,7 @@ class Reply:
 
     def payload(self, question: str | None = None) -> dict[str, Any]:
         """The argument of the signal and of the update."""
-        told: dict[str, Any] = {"decision": self.decision.value, "analyst": ANALYST, "reason": self.reason}
+        told: dict[str, Any] = {"decision": self.decision.value, "analyst": self.analyst, "reason": self.reason}
         if self.actions is not None:
             told["actions"] = [action.value for action in self.actions]
         return told | ({"question": question} if question else {})
@@ -83,6 +94,11 @@ class Scenario:
     is another violation, ``search_fails`` that its search answers errors; with ``recovers`` it works again after a
     while. ``agents`` is how many endpoint agents have the host's name, ``people`` how many were active on the host.
     Without a reply nobody answers.
+
+    ``admin_group`` is a group that makes the user a domain admin, ``uac`` the account's ``userAccountControl`` before
+    the case. ``online`` says whether the host's agent can be reached, ``undone`` that the containment is released after
+    the close. ``over_budget`` says that the hour's automatic containments were used up, ``frozen`` that the answer to
+    that first met the freeze switch.
     """
 
     name: str
@@ -95,6 +111,12 @@ class Scenario:
     agents: int = 1
     people: int = 1
     reply: Reply | None = None
+    admin_group: str | None = None
+    uac: int = 512
+    online: bool = True
+    undone: bool = False
+    over_budget: bool = False
+    frozen: bool = False
 
     @property
     def ip(self) -> str:
@@ -158,6 +180,16 @@ class Scenario:
         return decide(self.severity, self.risk, self.corroborated)
 
     @property
+    def asks(self) -> bool:
+        """Whether a person is asked: by the table, or by a guardrail."""
+        return self.verdict.holds or self.admin_group is not None or self.over_budget
+
+    @property
+    def disabled_before(self) -> bool:
+        """Whether the account was disabled before the case."""
+        return bool(self.uac & DISABLED)
+
+    @property
     def withdrawn(self) -> bool:
         """Whether the search recovers while the case waits, and then finds what ends the question."""
         return self.recovers and not decide(self.severity, self.risk, Corroborated.YES).holds
@@ -199,7 +231,10 @@ def named(name: str) -> Scenario:
 
 @dataclass(frozen=True)
 class Expected:
-    """What has to come of a case. ``mails`` counts those about it, ``comments`` those on Securonix's own incident."""
+    """What has to come of a case. ``mails`` counts those about it, ``comments`` those on Securonix's own incident.
+
+    ``changes`` are the verified actions that changed something, ``undone`` those of them that were released.
+    """
 
     priority_history: tuple[Priority, ...]
     actions: dict[ActionName, ActionState]
@@ -208,33 +243,54 @@ class Expected:
     tickets: int
     mails: int
     comments: int
+    changes: tuple[ActionName, ...]
+    undone: tuple[ActionName, ...]
+
+    def stands(self, action: ActionName) -> bool:
+        """Whether the action is in force at the end."""
+        return self.actions.get(action) is ActionState.VERIFIED and action not in self.undone
 
 
 def expected(scenario: Scenario) -> Expected:
-    """What the table, the answer and the world make of a scenario."""
+    """What the table, the guardrails, the answer and the world make of a scenario."""
     history = [scenario.severity, raise_for_risk(scenario.severity, scenario.risk)]
     by, mails, verdict = DecidedBy.TABLE, 0, scenario.verdict
-    chosen = verdict.actions
+    wanted = chosen = verdict.actions
     if scenario.withdrawn:
         verdict = decide(scenario.severity, scenario.risk, Corroborated.YES)
-        chosen, mails = verdict.actions, 2
-    elif verdict.holds and scenario.reply:
-        chosen, by, mails = scenario.reply.chosen, DecidedBy.ANALYST, 1
+        wanted = chosen = verdict.actions
+        mails = 2
+    elif scenario.admin_group:
+        # The first tier is asked; its approval alone does not suffice, so each other tier is asked as well.
+        by, mails = DecidedBy.ANALYST, len(TIERS)
+    elif scenario.asks and scenario.reply:
+        chosen, by, mails = scenario.reply.chosen, DecidedBy.ANALYST, 1 + scenario.frozen
+        wanted = chosen if verdict.holds else verdict.actions
     elif verdict.holds:
-        chosen, by, mails = (ActionName.DISABLE_ACCOUNT,), DecidedBy.DEFAULT, 2 * len(TIERS)
+        wanted = chosen = (ActionName.DISABLE_ACCOUNT,)
+        by, mails = DecidedBy.DEFAULT, 2 * len(TIERS)
         history.append(history[-1].raised())
     history.append(history[-1].at_least(verdict.priority))
-    actions = {action: ActionState.VERIFIED if _possible(scenario, action) else ActionState.FAILED for action in chosen}
-    left = any(state is not ActionState.VERIFIED for state in actions.values())
+    actions = {action: _state(scenario, action, chosen) for action in wanted}
+    done = tuple(action for action, state in actions.items() if state is ActionState.VERIFIED)
+    changes = tuple(a for a in done if a is not ActionName.DISABLE_ACCOUNT or not scenario.disabled_before)
     return Expected(
         priority_history=tuple(p for i, p in enumerate(history) if i == 0 or p is not history[i - 1]),
         actions=actions,
-        outcome=_outcome(actions),
+        outcome=_outcome({action: actions[action] for action in chosen}),
         decided_by=by,
-        tickets=1 if actions else 0,
-        mails=mails + left,
-        comments=0 if actions else 1,
+        tickets=1 if chosen else 0,
+        mails=mails + any(actions[action] is not ActionState.VERIFIED for action in chosen),
+        comments=0 if chosen else 1,
+        changes=changes,
+        undone=changes if scenario.undone else (),
     )
+
+
+def _state(scenario: Scenario, action: ActionName, chosen: tuple[ActionName, ...]) -> ActionState:
+    if action not in chosen:
+        return ActionState.LEFT_ALONE
+    return ActionState.VERIFIED if _possible(scenario, action) else ActionState.FAILED
 
 
 def _possible(scenario: Scenario, action: ActionName) -> bool:
@@ -267,7 +323,9 @@ class Cast:
             self._seed_siem(scenario)
             self._seed_directory(scenario)
             for _ in range(scenario.agents):
-                environment.falcon.add_device(scenario.host)
+                # One that comes back takes what waits for it at once.
+                reads = 1 if scenario.online else 0
+                environment.falcon.add_device(scenario.host, online=scenario.online, reads_until_contained=reads)
 
     def alert(self, scenario: Scenario, *, second: bool = False) -> dict[str, Any]:
         """The alert that starts the case, or a ``second`` one about the same host.
@@ -329,5 +387,9 @@ class Cast:
             upn=f"{scenario.account}@corp.example",
             name=_PEOPLE[scenario.number - 1][1],
             manager=_MANAGER,
+            uac=scenario.uac,
             extra=extra,
         )
+        if scenario.admin_group:
+            self._environment.directory.add_group(scenario.admin_group, [scenario.account])
+            self._environment.directory.add_members("Domain Admins", scenario.admin_group)

@@ -34,7 +34,7 @@ from lab.servers import (
 )
 
 RUN_DIRECTORY = ROOT / ".holdpoint"
-_FOLDERS_MADE_HERE = ("alerts", "certificates", "logs", "mail", "secrets")
+_FOLDERS_MADE_HERE = ("alerts", "certificates", "logs", "mail", "records", "secrets")
 _FILES_MADE_HERE = ("temporal.sqlite*", "env", "*.toml", "processes.json")
 
 

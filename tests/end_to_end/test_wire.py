@@ -18,6 +18,7 @@ from incident.policy import OnUnanswered
 from lab.checks import differences, history, mails_of, touched
 from lab.environment import ANALYST, TIERS, Environment
 from lab.scenarios import SCENARIOS, Cast, Scenario, named
+from lab.trust_scenes import ALL
 from settings import Settings, load_settings
 from starter import CaseRefused, Started, case_status, decide_case, start_incident
 from worker import build_worker
@@ -32,12 +33,13 @@ class Lab:
         self.client = client
         self.environment = environment
         self._settings = settings
-        self._cast = Cast(environment)
+        self._cast = Cast(environment, ALL)
 
-    async def start(self, scenario: Scenario) -> Started:
-        """Start the scenario's case by its alert."""
+    async def start(self, scenario: Scenario, **changes: Any) -> Started:
+        """Start the scenario's case by its alert, with changes of the policy if need be."""
         alert = parse_alert(self._cast.alert(scenario))
-        return await start_incident(self.client, alert, policy=self._settings.case_policy())
+        policy = self._settings.case_policy().model_copy(update=changes)
+        return await start_incident(self.client, alert, policy=policy)
 
     async def paused(self, scenario: Scenario) -> dict[str, Any]:
         """Wait until the case has mailed its question; returns its status."""

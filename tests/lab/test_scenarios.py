@@ -20,6 +20,7 @@ from integrations.errors import Ambiguous, Busy, NotFound
 from lab.checks import differences, written_more_than_once
 from lab.environment import Environment
 from lab.scenarios import SCENARIOS, Cast, Scenario, Way, expected
+from lab.trust_scenes import ALL
 from settings import Settings, load_settings
 
 
@@ -41,7 +42,7 @@ async def stage_set(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
             for name, value in environment.variables(path).items():
                 patch.setenv(name, value)
             settings = load_settings()
-        made = Set(environment, Cast(environment), settings)
+        made = Set(environment, Cast(environment, ALL), settings)
         yield made
         await made.clients.aclose()
 
@@ -62,10 +63,10 @@ def test_every_way_to_end_a_question_is_played() -> None:
 
 def test_no_two_scenarios_share_anything() -> None:
     for name in ("name", "ip", "host", "account", "employee_id", "case_id", "alert_id", "incident_id"):
-        assert len({getattr(scenario, name) for scenario in SCENARIOS}) == len(SCENARIOS), name
+        assert len({getattr(scenario, name) for scenario in ALL}) == len(ALL), name
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
 def test_what_is_expected_is_the_tables_word(scenario: Scenario) -> None:
     wanted, row = expected(scenario), decide(scenario.severity, scenario.risk, scenario.corroborated)
     assert wanted.priority_history[0] is scenario.severity
@@ -79,7 +80,7 @@ def test_what_is_expected_is_the_tables_word(scenario: Scenario) -> None:
     assert bool(wanted.tickets) == bool(wanted.actions)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
 async def test_the_stand_ins_give_the_facts_of_the_row(stage_set: Set, scenario: Scenario) -> None:
     alert = parse_alert(stage_set.cast.alert(scenario))
     siem = stage_set.clients.siem
