@@ -20,7 +20,10 @@ from ledger import freeze_containment, ledger_status, thaw_containment
 from settings_values import Duration
 
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
-By = Annotated[str | None, typer.Option(help="Your mail address; without it your login name on this machine.")]
+By = Annotated[
+    str | None,
+    typer.Option("--by", "--analyst", help="Your mail address; without it your login name on this machine."),
+]
 
 
 def _me() -> str:
