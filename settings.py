@@ -11,9 +11,10 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,13 +22,16 @@ from pydantic import (
     BaseModel,
     Field,
     ValidationError,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from temporalio.envconfig import ClientConfig
 
 from incident.policy import CasePolicy, GuardrailPolicy, Mode, Tier
+from incident.queues import CASES, Integration
 from incident.triage import ActionName
+from settings_bridge import BridgeSettings, ChatSettings, DeskSettings
 from settings_sections import (
     DirectorySettings,
     EndpointSettings,
@@ -35,23 +39,32 @@ from settings_sections import (
     IdentitySettings,
     MailSettings,
     PolicySettings,
+    QueueSettings,
     RecordSettings,
     SecuronixSettings,
     TicketingSettings,
     TierSettings,
+    WorkerSettings,
     distinct,
     sections_of,
 )
 from settings_values import is_loopback
 
+Alone = TypeVar("Alone", bound=BaseModel)
+
 CONFIG_VARIABLE = "HOLDPOINT_CONFIG"
 SECRETS_VARIABLE = "HOLDPOINT_SECRETS_DIR"
 DEFAULT_CONFIG = Path("holdpoint.toml")
+_LOOKS_APART = timedelta(seconds=30)
 _NAMED = re.compile(r"[a-z_]+: ")
 _ADDRESS = re.compile(r"(https?|ldaps?)://", re.IGNORECASE)
 _COMMON_NAME = re.compile(r"(?:cn|uid)\s*=\s*((?:\\.|[^,+\\])+)", re.IGNORECASE)
 _DOMAIN_PART = re.compile(r"(?:^|,)\s*dc\s*=\s*([^,+\\]+)", re.IGNORECASE)
 _ESCAPED = re.compile(r"((?:\\[0-9a-f]{2})+)|\\(.)", re.IGNORECASE)
+
+_LIMITS: dict[str, dict[Integration, int]] = {"defender": {Integration.ENDPOINT: 40}}
+"""Steps a minute that hold without being named, by vendor. Defender takes 100 calls a minute, and a case makes about
+ten of them in four steps."""
 
 
 class SettingsRefused(ValueError):
@@ -78,6 +91,11 @@ class Settings(BaseSettings):
     guardrails: GuardrailSettings = GuardrailSettings()
     identity: IdentitySettings = IdentitySettings()
     record: RecordSettings = RecordSettings()
+    desk: DeskSettings = DeskSettings()
+    bridge: BridgeSettings = BridgeSettings()
+    chat: ChatSettings = ChatSettings()
+    queues: QueueSettings = QueueSettings()
+    worker: WorkerSettings = WorkerSettings()
     tiers: Annotated[tuple[TierSettings, ...], Field(min_length=1), AfterValidator(distinct)]
 
     @classmethod
@@ -91,6 +109,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment goes before the mounted secrets, and both before the file."""
         return _Environment(settings_cls), _MountedSecrets(settings_cls), init_settings
+
+    @model_validator(mode="after")
+    def _served_are_there(self) -> Self:
+        for name in self.worker.queues:
+            if name != CASES and name not in self.own_queues():
+                raise ValueError(f"worker.queues: {name} has no queue of its own; name it in queues.own")
+        return self
+
+    def own_queues(self) -> dict[Integration, int | None]:
+        """The integrations with a task queue of their own; each one's most steps a minute, if there is a limit."""
+        limits = {**_LIMITS.get(self.endpoint.provider, {}), **self.queues.per_minute}
+        own = {name for name in Integration if limits.get(name) or name in self.queues.own}
+        return {name: limits.get(name) or None for name in Integration if name in own}
 
     def case_policy(self) -> CasePolicy:
         """The snapshot that a new case carries. Of the machine it knows the host name, and Temporal's address."""
@@ -108,16 +139,30 @@ def case_policy(settings: Settings, *, machine: str = "", temporal: str | None =
         guardrails=_guardrails(settings, machine, temporal),
         attach_record=settings.record.attach,
         revoke_sign_ins=settings.identity.provider is not None,
+        ask_directory=True,
+        renew_questions=True,
+        publish_together=True,
+        tell_answered=True,
+        chat=settings.chat.provider is not None,
+        comment_incident=settings.securonix.write_back,
+        fold_alerts=True,
+        looks_apart=_LOOKS_APART,
+        tell_apart=True,
+        hurry=True,
+        own_queues=tuple(settings.own_queues()),
     )
 
 
 def _guardrails(settings: Settings, machine: str, temporal: str | None) -> GuardrailPolicy:
     given = dict(settings.guardrails)
+    # Whoever answers cases is not contained without a person, named or in a group.
+    groups = (*given.pop("protected_groups"), *filter(None, (tier.analysts_group for tier in settings.tiers)))
     by_action: dict[ActionName, Mode | None] = {action: given.pop(action.value) for action in ActionName}
     return GuardrailPolicy(
         **given,
         modes={action: mode for action, mode in by_action.items() if mode},
         ledger=True,
+        protected_groups=_without_repeats(iter(groups)),
         responders=_without_repeats(mail for tier in settings.tiers for mail in (*tier.analysts, *tier.recipients)),
         own_accounts=_without_repeats(_own_accounts(settings)),
         own_hosts=_without_repeats(_own_hosts(settings, machine, temporal)),
@@ -266,8 +311,10 @@ def read_config() -> dict[str, Any]:
     return tree
 
 
-def load_settings(*, secrets_needed: bool = True) -> Settings:
+def load_settings(*, secrets_needed: bool = True, secrets_of: Collection[str] | None = None) -> Settings:
     """All settings. A process that connects to no vendor does without the secrets (``secrets_needed=False``).
+
+    With ``secrets_of`` only those of these sections are needed.
 
     Raises:
         SettingsRefused: with every fault at once, each named by its key.
@@ -279,8 +326,9 @@ def load_settings(*, secrets_needed: bool = True) -> Settings:
         raise SettingsRefused([*faults, f"{SECRETS_VARIABLE}: there is no directory {secrets}"])
     faults += [f"{key}: there is no such section" for key in tree if key not in Settings.model_fields]
     faults += [f"{name}: there is no such section" for name in _stray_variables()]
-    if not secrets_needed:
-        _excuse_secrets(tree, _merged(tree, _Environment(Settings)()))
+    needed = (Settings.model_fields if secrets_needed else ()) if secrets_of is None else secrets_of
+    given = _merged(tree, _Environment(Settings)())
+    _excuse_secrets(tree, {name: section for name, section in given.items() if name not in needed})
     try:
         settings = Settings(**tree)
     except ValidationError as error:
@@ -299,7 +347,16 @@ def record_settings() -> RecordSettings:
     Raises:
         SettingsRefused: it is faulty, or holds the key in the file.
     """
-    tree = {"record": read_config().get("record", {})}
+    return _alone("record", RecordSettings)
+
+
+def worker_section() -> WorkerSettings:
+    """The section ``[worker]`` alone. Raises SettingsRefused where it is faulty."""
+    return _alone("worker", WorkerSettings)
+
+
+def _alone(name: str, model: type[Alone]) -> Alone:
+    tree = {name: read_config().get(name, {})}
     for key in _secrets_in(tree):
         raise SettingsRefused([f"{key}: is a secret; give it as {_variable(key)} or in {SECRETS_VARIABLE}"])
     secrets = os.environ.get(SECRETS_VARIABLE)
@@ -307,10 +364,10 @@ def record_settings() -> RecordSettings:
         raise SettingsRefused([f"{SECRETS_VARIABLE}: there is no directory {secrets}"])
     given = _merged(_merged(tree, _MountedSecrets(Settings)()), _Environment(Settings)())
     try:
-        return RecordSettings.model_validate(given["record"])
+        return model.model_validate(given[name])
     except ValidationError as error:
         told = [_fault(e) for e in error.errors(include_url=False, include_context=False, include_input=False)]
-        raise SettingsRefused([f"record.{fault}" for fault in told]) from None
+        raise SettingsRefused([f"{name}.{fault}" for fault in told]) from None
 
 
 def _stray_variables() -> list[str]:

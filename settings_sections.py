@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -20,6 +21,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from incident.policy import Approval, Mode, OnUnanswered
+from incident.queues import Integration
 from settings_values import DirectoryAddress, Duration, MailAddress, Text, WebAddress, is_loopback
 
 _SID = re.compile(r"S-1-(\d{1,10}|0x[0-9a-f]{12})(-\d{1,10}){1,15}", re.IGNORECASE)
@@ -58,12 +60,28 @@ class WithCa(Section):
 
 
 class SecuronixSettings(WithCa):
-    """The SIEM. ``tenant`` is the default tenant of alerts and is sent with each search of a multi-tenant system."""
+    """The SIEM. ``tenant`` is the default tenant of alerts and is sent with each search of a multi-tenant system.
+
+    With ``poll_every`` its incidents are read at that interval, ``poll_overlap`` of the time before again each time;
+    ``poll_policies`` are the policies whose incidents are taken (with wildcards; none means all). ``write_back`` is
+    whether an incident hears of its case.
+    """
 
     url: WebAddress
     username: Text
     password: SecretStr
     tenant: str | None = None
+    poll_every: Duration | None = None
+    poll_overlap: Duration = timedelta(minutes=10)
+    poll_policies: tuple[Text, ...] = ()
+    write_back: bool = False
+
+    @field_validator("poll_every")
+    @classmethod
+    def _not_too_often(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value < timedelta(seconds=10):
+            raise ValueError("must be at least 10s")
+        return value
 
 
 class DirectorySettings(WithCa):
@@ -270,28 +288,62 @@ class IdentitySettings(WithProvider):
 _SHORTEST_KEY = 12
 
 
+def long_enough(value: SecretStr | None) -> SecretStr | None:
+    """Whoever has a record or a link can try keys against it for as long as they like."""
+    if value is not None and len(value.get_secret_value()) < _SHORTEST_KEY:
+        raise ValueError(f"is too short: at least {_SHORTEST_KEY} characters (openssl rand -hex 32 makes one)")
+    return value
+
+
 class RecordSettings(Section):
     """The record of a case. Without ``key`` it is chained and not sealed: anybody could have written it."""
 
     key: SecretStr | None = None
     attach: bool = True
 
-    @field_validator("key")
-    @classmethod
-    def _long(cls, value: SecretStr | None) -> SecretStr | None:
-        """Who has a record can try keys against it for as long as they like."""
-        if value is not None and len(value.get_secret_value()) < _SHORTEST_KEY:
-            raise ValueError(f"is too short: at least {_SHORTEST_KEY} characters (openssl rand -hex 32 makes one)")
-        return value
+    _long = field_validator("key")(long_enough)
+
+
+class QueueSettings(Section):
+    """The integrations with a task queue of their own: those of ``own``, and those with a limit.
+
+    ``per_minute`` is how many of an integration's steps Temporal lets begin in a minute, over all workers; 0 takes away
+    a limit that would hold without being named.
+    """
+
+    own: tuple[Integration, ...] = ()
+    per_minute: dict[Integration, Annotated[int, Field(ge=0)]] = Field(default={})
+
+
+def _by_comma(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class WorkerSettings(Section):
+    """What one worker process does. ``queues`` are the task queues that it serves; none means all of them."""
+
+    queues: Annotated[tuple[Integration | Literal["cases"], ...], BeforeValidator(_by_comma)] = ()
 
 
 class TierSettings(Section):
-    """Who is asked, and for how long."""
+    """Who is asked, and for how long. ``analysts`` may be left out where a directory group names them."""
 
     name: Text
     recipients: Annotated[tuple[MailAddress, ...], Field(min_length=1)]
-    analysts: Annotated[tuple[MailAddress, ...], Field(min_length=1)]
+    analysts: tuple[MailAddress, ...]
+    analysts_group: Annotated[Text, AfterValidator(_group)] | None = None
     wait: Duration
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_group_alone(cls, value: Any) -> Any:
+        return {"analysts": (), **value} if isinstance(value, dict) and value.get("analysts_group") else value
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.analysts and self.analysts_group is None:
+            raise ValueError("analysts: needs at least one")
+        return self
 
 
 def distinct(tiers: tuple[TierSettings, ...]) -> tuple[TierSettings, ...]:

@@ -107,7 +107,7 @@ def test_the_names_of_the_runbook_are_those_of_the_contract() -> None:
     definitions = [workflow._Definition.must_from_class(found) for found in worker.WORKFLOWS]
     named = {definition.name: definition for definition in definitions}
     case, release = named["SuspiciousUserActivity"], named["ReleaseContainment"]
-    assert set(case.signals) - {None} == {"alert", "analyst_decision"}
+    assert set(case.signals) - {None} == {"alert", "alerts", "analyst_decision", "seen"}
     assert set(case.updates) == {"decide"}
     assert set(case.queries) >= {"status", "timeline"}
     assert set(release.signals) - {None} == {"analyst_decision", "contained"}
