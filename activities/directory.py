@@ -12,6 +12,7 @@ from temporalio import activity
 from activities.failures import no_such_fact, told_to_temporal
 from incident.evidence import Fact, Person
 from incident.requests import AccountRef, ConfirmElsewhere, DisableAccount, EnableAccount, FindPerson, ReadBack, Written
+from incident.voters import FindElectorate, Voters
 from integrations.errors import Ambiguous, NotFound, NotInForce
 from integrations.interfaces import Directory
 
@@ -32,6 +33,12 @@ class DirectoryActivities:
             except (NotFound, Ambiguous) as error:
                 return no_such_fact(error, self._source)
         return Fact[Person].of(person, self._source, datetime.now(UTC))
+
+    @activity.defn(name="directory.find_electorate", no_thread_cancel_exception=True)
+    def find_electorate(self, request: FindElectorate) -> Voters:
+        """Who is in the groups of the tiers, and who may not answer because of the suspect's line."""
+        with told_to_temporal():
+            return self._directory.find_electorate(request)
 
     @activity.defn(name="directory.disable_account", no_thread_cancel_exception=True)
     def disable_account(self, request: DisableAccount) -> Written:

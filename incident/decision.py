@@ -32,13 +32,17 @@ def _word(value: object) -> object:
 
 
 class Answer(Frozen):
-    """A well-formed answer. ``actions`` narrows ``contain``; ``question`` names the question that is answered."""
+    """A well-formed answer. ``actions`` narrows ``contain``; ``question`` names the question that is answered.
+
+    ``digest`` is that question's, by which an answer is refused that was meant for another state of the world.
+    """
 
     decision: Annotated[DecisionName, BeforeValidator(_word)]
     analyst: Annotated[str, Field(min_length=1, max_length=320)]
     reason: Annotated[str, Field(min_length=1)]
     actions: tuple[Annotated[ActionName, BeforeValidator(_word)], ...] | None = None
     question: str | None = None
+    digest: str | None = None
 
     @model_validator(mode="after")
     def _narrowed(self) -> Answer:
@@ -67,7 +71,7 @@ def read_answer(raw: Any) -> Answer:
     if not isinstance(raw, dict):
         raise AnswerRefused("malformed: want an object with decision, analyst and reason")
     known = {key: raw[key] for key in Answer.model_fields if raw.get(key) is not None}
-    for key in ("analyst", "reason", "question"):
+    for key in ("analyst", "reason", "question", "digest"):
         if isinstance(known.get(key), str):
             known[key] = plain(known[key], limit=_MAX_REASON)
     try:
@@ -75,6 +79,13 @@ def read_answer(raw: Any) -> Answer:
     except ValidationError as error:
         faults = [_fault(e) for e in error.errors(include_url=False, include_context=False, include_input=False)]
         raise AnswerRefused("malformed: " + "; ".join(faults)) from None
+
+
+def contradicts(answer: Answer, decided: tuple[ActionName, ...]) -> bool:
+    """Whether an answer says other than what was decided to be done. What is not narrowed agrees to all of it."""
+    if answer.actions is None:
+        return bool(answer.chosen) is not bool(decided)
+    return set(answer.chosen) != set(decided)
 
 
 def _fault(error: Any) -> str:
@@ -92,10 +103,17 @@ def _fault(error: Any) -> str:
 
 
 class Electorate(Frozen):
-    """Who may answer: the analysts of every tier, except the suspect and their reporting line."""
+    """Who may answer: the analysts of every tier, except the suspect and their reporting line.
+
+    ``recused`` are addresses that the directory keeps from answering, with the reason, ``accounts`` whose account an
+    address is, ``undetermined`` the tiers whose group could not be read so far: others than ``analysts`` may be in it.
+    """
 
     analysts: tuple[str, ...]
     excluded: tuple[Identity, ...] = ()
+    recused: dict[str, str] = Field(default={})
+    accounts: dict[str, str] = Field(default={})
+    undetermined: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, tiers: Iterable[Tier], suspect: Identity | None, managers: Iterable[Identity] = ()) -> Electorate:
@@ -104,7 +122,9 @@ class Electorate(Frozen):
         return cls(analysts=analysts, excluded=(*((suspect,) if suspect else ()), *managers))
 
     def excludes(self, mail: str) -> bool:
-        """Whether this address belongs to the suspect or their reporting line."""
+        """Whether this address belongs to the suspect or their reporting line, or is recused."""
+        if mail.strip().casefold() in self.recused:
+            return True
         local = mail.partition("@")[0]
         return any(person.answers_to(mail) or person.answers_to(local) for person in self.excluded)
 
@@ -112,9 +132,21 @@ class Electorate(Frozen):
         """Why this analyst may not answer, or ``None``."""
         if analyst.strip().casefold() not in self.analysts:
             return f"{analyst} is not named as an analyst in any tier"
+        if analyst.strip().casefold() in self.recused:
+            return f"{analyst} may not answer: {self.recused[analyst.strip().casefold()]}"
         if self.excludes(analyst):
             return f"{analyst} may not answer: the suspect and their reporting line do not decide"
         return None
+
+    def is_named(self, analyst: str) -> bool:
+        """Whether this address is an analyst's, whether or not they may answer this case."""
+        return analyst.strip().casefold() in self.analysts
+
+    def same_person(self, one: str, other: str) -> bool:
+        """Whether two addresses are one person's, by the address or by the directory's word."""
+        mine, theirs = one.strip().casefold(), other.strip().casefold()
+        account = self.accounts.get(mine)
+        return mine == theirs or (account is not None and account == self.accounts.get(theirs))
 
     def remaining(self, tiers: Iterable[Tier]) -> tuple[Tier, ...]:
         """The tiers without the excluded; a tier of which nobody is left to be asked or to answer is left out."""
@@ -122,6 +154,6 @@ class Electorate(Frozen):
         for tier in tiers:
             recipients = tuple(mail for mail in tier.recipients if not self.excludes(mail))
             analysts = tuple(mail for mail in tier.analysts if not self.excludes(mail))
-            if recipients and analysts:
+            if recipients and (analysts or tier.name in self.undetermined):
                 kept.append(tier.model_copy(update={"recipients": recipients, "analysts": analysts}))
         return tuple(kept)

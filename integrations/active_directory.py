@@ -8,11 +8,14 @@ Synchronous and safe to be called from several threads: each operation has a con
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from incident.evidence import Person
 from incident.requests import AccountRef, ReadBack, Written
+from incident.voters import FindElectorate, Voters
 from integrations.directory_checks import check_servers
+from integrations.directory_electorate import ElectorateReader
 from integrations.directory_person import PERSON_ATTRIBUTES, candidates, person_of
 from integrations.errors import (
     Ambiguous,
@@ -219,6 +222,22 @@ class ActiveDirectory:
         )
         names = [called for row in rows for called in (*row.texts("sAMAccountName"), *row.texts("cn"))]
         return any(called.casefold() == wanted.casefold() for called in names)
+
+    def find_electorate(self, request: FindElectorate) -> Voters:
+        """Who is in the groups, and who of the addresses is the suspect, above or below them. Read-only.
+
+        Raises:
+            Unreachable, Busy, BadAnswer, Misconfigured, Refused: the directory did not tell.
+        """
+        return self._servers.run(lambda session: self._electorate(session, request))
+
+    def _electorate(self, session: LdapSession, request: FindElectorate) -> Voters:
+        suspect = None
+        if request.suspect:
+            with suppress(NotFound):
+                dn = self._locate(session, request.suspect).dn
+                suspect = session.read(dn, ("manager", "objectGUID"))
+        return ElectorateReader(session, self._base_dn, suspect).read(request)
 
     def enable(self, account: AccountRef, before: dict[str, str]) -> Written:
         """Undo ``disable``: clear the one bit, keep the others as they are now, and only if ``before`` had it clear.

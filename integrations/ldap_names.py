@@ -75,6 +75,12 @@ def person_filter(name: str) -> str:
     return f"(&(objectClass=user)(|(sAMAccountName={value})(userPrincipalName={value})(mail={value})))"
 
 
+def address_filter(address: str) -> str:
+    """Users who have that mail address: as their first one, as an alias (``proxyAddresses``), or as their UPN."""
+    value = escaped(address)
+    return f"(&(objectClass=user)(|(mail={value})(proxyAddresses=smtp:{value})(userPrincipalName={value})))"
+
+
 def account_filter(account: str) -> str:
     """Users whose account name is ``account``."""
     return f"(&(objectClass=user)(sAMAccountName={escaped(account)}))"
@@ -94,6 +100,16 @@ def groups_of_filter(dn: str) -> str:
 def member_filter(dn: str) -> str:
     """Groups that name ``dn`` as a member themselves."""
     return f"(member={escaped(dn)})"
+
+
+def members_filter(dn: str) -> str:
+    """Users who are members of the group ``dn``, directly or through other groups."""
+    return f"(&(objectClass=user)(memberOf:{IN_CHAIN}:={escaped(dn)}))"
+
+
+def primary_members_filter(rid: int) -> str:
+    """Users whose primary group has that relative id: they are not among its ``member``."""
+    return f"(&(objectClass=user)(primaryGroupID={rid}))"
 
 
 def sid_filter(sid: bytes) -> str:
