@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 import textwrap
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
+from activities.answer_links import address_part
 from incident.question import MailContext
 from incident.requests import MailKind, Notice
 from incident.text import plain
@@ -42,8 +44,17 @@ _SUBJECTS = {
 }
 
 
-def compose(notice: Notice, *, sender_domain: str) -> Mail:
-    """The mail for a notice. The same notice makes the same mail, Message-ID included.
+@dataclass(frozen=True)
+class Addressed:
+    """The one person a mail is for: where the case is at the desk, and their own link to its question, if they may."""
+
+    recipient: str
+    case_page: str
+    answer: str | None = field(default=None, repr=False)
+
+
+def compose(notice: Notice, *, sender_domain: str, to: Addressed | None = None) -> Mail:
+    """The mail for a notice, to all its recipients or to one. The same notice makes the same mail, Message-ID included.
 
     ``notice.context`` is an ``incident.question.MailContext`` as a dictionary. Its strings are untrusted: they are
     made one line of visible text each and are escaped in the HTML.
@@ -58,15 +69,51 @@ def compose(notice: Notice, *, sender_domain: str) -> Mail:
         raise Rejected(f"the {notice.kind.value} mail cannot be written; its context is wrong at: {places}") from None
     shown = _readable(context.model_dump())
     subject = _subject(notice, context)
-    values = {"m": shown, "subject": subject, "asks": notice.kind in _ASKS}
+    asks = notice.kind in _ASKS
+    # Who was asked before is news where nobody answered, and a detail elsewhere.
+    unanswered = notice.kind in (MailKind.REMIND, MailKind.ESCALATE)
+    values = {
+        "early": shown["asked_before"] if unanswered else [],
+        "late": [] if unanswered else shown["asked_before"],
+        "m": shown,
+        "subject": subject,
+        "asks": asks,
+        "buttons": _buttons(to, shown["options"]) if asks else [],
+        "page": to.case_page if to else None,
+        "signs_in": asks and to is not None and to.answer is None and notice.link is not None,
+        "sent_to": [plain(address) for address in dict.fromkeys(notice.recipients)] if to else [],
+    }
+    whose = to.recipient if to else ""
+    thread = notice.thread if notice.thread != notice.key else None
     return Mail(
         subject=subject,
         text=_render(_TEXT, notice.kind, {**values, "layout": "base.txt.j2"}),
         html=_render(_HTML, notice.kind, {**values, "layout": "base.html.j2"}),
-        recipients=notice.recipients,
-        message_id=_message_id(notice.key, sender_domain),
-        in_reply_to=_message_id(notice.thread, sender_domain) if notice.thread not in (None, notice.key) else None,
+        recipients=(to.recipient,) if to else notice.recipients,
+        message_id=message_id(notice.key, sender_domain, whose),
+        in_reply_to=message_id(thread, sender_domain, whose) if thread is not None else None,
     )
+
+
+def message_id(key: str, domain: str, recipient: str = "") -> str:
+    """The Message-ID, without its angle brackets, of a notice's mail to all its recipients or to one."""
+    whose = f"{key}\0{recipient.casefold()}" if recipient else key
+    digest = hashlib.sha256(whose.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{digest}@{re.sub(r'[^A-Za-z0-9.-]', '', domain) or 'holdpoint.invalid'}"
+
+
+def _buttons(to: Addressed | None, options: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each answer as a link to the question's page with that answer filled in; the page alone decides."""
+    if to is None or to.answer is None:
+        return []
+    return [
+        {
+            **option,
+            "label": option["button"] or option["decision"].replace("_", " ").capitalize(),
+            "link": f"{to.answer}?answer={address_part(option['decision'])}",
+        }
+        for option in options
+    ]
 
 
 def _subject(notice: Notice, context: MailContext) -> str:
@@ -78,11 +125,6 @@ def _subject(notice: Notice, context: MailContext) -> str:
 
 def _words(value: str | None) -> str:
     return re.sub(r"[^\w .:/-]", "", plain(value or "")).strip()[:_WORDS_LIMIT]
-
-
-def _message_id(key: str | None, domain: str) -> str:
-    digest = hashlib.sha256((key or "").encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return f"{digest}@{re.sub(r'[^A-Za-z0-9.-]', '', domain) or 'holdpoint.invalid'}"
 
 
 def _readable(value: Any, key: str = "") -> Any:
@@ -117,6 +159,12 @@ def _origin(fact: dict[str, str | None]) -> str:
     return f" ({told})" if told else ""
 
 
+def _commands(option: dict[str, str], buttons: list[Any]) -> list[str]:
+    """The commands to show for an option; beside buttons, the signal is one way too many."""
+    names = ("command_starter", "command_update") + (() if buttons else ("command_signal",))
+    return [option[name] for name in names if option[name]]
+
+
 def _environment(*, autoescape: bool) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -128,6 +176,7 @@ def _environment(*, autoescape: bool) -> Environment:
         auto_reload=False,
     )
     environment.filters["wrap"] = _wrap
+    environment.filters["commands"] = _commands
     environment.tests["web_address"] = _is_web_address
     environment.globals["origin"] = _origin
     return environment

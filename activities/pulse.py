@@ -48,6 +48,7 @@ class _Beating(ActivityInboundInterceptor):
 
     async def _beat(self, every: timedelta) -> None:
         # Not activity.heartbeat: for a step in a thread that one waits for the event loop, which would wait for itself.
+        # Not at once: Temporal knows that the step has begun, most are over sooner, and each beat is a call of its own.
         while True:
-            self._outbound.heartbeat()
             await asyncio.sleep(every.total_seconds())
+            self._outbound.heartbeat()

@@ -33,7 +33,7 @@ class AnswerOption(Frozen):
 
     ``decision`` is the contract's word (``contain``, ``false_positive``), ``actions`` the actions that it would run,
     ``effect`` a sentence. ``command_update`` and ``command_signal`` are for the ``temporal`` CLI, ``command_starter``
-    for ``starter.py``; each is one line.
+    for ``starter.py``; each is one line. ``button`` is what a link to this answer is called, in a few words.
     """
 
     decision: str
@@ -42,6 +42,7 @@ class AnswerOption(Frozen):
     command_update: str
     command_signal: str
     command_starter: str
+    button: str = ""
 
 
 class MailContext(Frozen):
@@ -54,6 +55,10 @@ class MailContext(Frozen):
         tier: The tier that is written to.
         asked_before: Who was asked before and for how long, one line each.
         due_at: Until when this tier may answer, ready to read, in UTC.
+        due_in: How long that is from this mail on, ready to read.
+        quorum: How many people, of as many tiers, have to say ``contain``.
+        approvers: Who of them said so already, with their tier.
+        approvals: When and why they did, one line each.
         on_no_answer: What happens then, a sentence.
         priority: The case's priority now.
         priority_history: How it came to that, one line a change, the oldest first.
@@ -70,6 +75,10 @@ class MailContext(Frozen):
     tier: str | None = None
     asked_before: tuple[str, ...] = ()
     due_at: str | None = None
+    due_in: str | None = None
+    quorum: int = 1
+    approvers: tuple[str, ...] = ()
+    approvals: tuple[str, ...] = ()
     on_no_answer: str | None = None
     priority: str
     priority_history: tuple[str, ...] = ()

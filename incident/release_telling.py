@@ -14,6 +14,7 @@ from incident.requests import ActionState
 from incident.telling import clock
 from incident.text import markdown, plain
 from incident.triage import ActionName
+from incident.waiting import asked_before, span
 
 _UNDOING = {ActionName.QUARANTINE_HOST: "lift the quarantine of", ActionName.DISABLE_ACCOUNT: "enable account"}
 _STANDS = {ActionName.QUARANTINE_HOST: "host cut off", ActionName.DISABLE_ACCOUNT: "account disabled"}
@@ -176,12 +177,9 @@ def mail_context(record: ReleaseRecord, tier: str, now: datetime, what: str | No
         case_id=record.case_id,
         question_id=question.id if question else None,
         tier=tier,
-        asked_before=tuple(
-            f"{asked.tier} since {clock(asked.at)}"
-            for asked in (question.asked if question else ())
-            if asked.tier != tier and asked.kind in ("ask", "escalate")
-        ),
+        asked_before=asked_before(question.asked, now) if question else (),
         due_at=clock(question.due_at) if question else None,
+        due_in=span(question.due_at - now) if question else None,
         on_no_answer=on_no_answer(record, tier) if question else None,
         priority=known.priority.value if known else "medium",
         facts=facts(record, now),

@@ -15,6 +15,7 @@ from incident.record import ActionRecord, CaseRecord, Question
 from incident.requests import ActionState
 from incident.text import markdown, plain
 from incident.triage import ActionName, RiskLevel
+from incident.waiting import approved_so_far, approvers, asked_before, span
 
 _ON_UNANSWERED = {
     OnUnanswered.HOLD: "a ticket is opened and the last tier is asked again until somebody answers",
@@ -35,8 +36,14 @@ _STATES = {
     ActionState.OBSERVED: "would have been done; observe mode, nothing was touched",
 }
 _MAX_JOINED = 50
+_MAX_WAITING = 10
 _LONGEST_CASE_ID = 1000
+_LONGEST_NAME = 60
 _YOU, _WHY = "YOUR-MAIL-ADDRESS", "WHY"
+
+
+DEFAULT_NAMESPACE = "default"
+"""Where Temporal's own programs look for a workflow when they are not told."""
 
 
 def clock(at: datetime) -> str:
@@ -101,8 +108,10 @@ def related(record: CaseRecord) -> tuple[str, ...]:
     """Further alerts and events, one line each."""
     found = record.corroboration.value
     joined = [f"alert {plain(alert)} joined this case" for alert in record.alerts[1 : _MAX_JOINED + 1]]
-    if len(record.alerts) > _MAX_JOINED + 1:
-        joined.append(f"and {len(record.alerts) - _MAX_JOINED - 1} more alerts joined")
+    if record.joined.total > _MAX_JOINED + 1:
+        joined.append(f"and {record.joined.total - _MAX_JOINED - 1} more alerts joined")
+    joined += [f"in all {record.joined.tally.line()}"] if record.joined.tally.count > _MAX_JOINED else []
+    joined += [f"alert {plain(one.id)} is about somebody else and waits" for one in record.joined.others[:_MAX_WAITING]]
     sightings = [
         plain(f"{s.kind} {s.name} about {s.about}" + (f" at {clock(s.at)}" if s.at else ""))
         for s in (found.sightings if found else ())
@@ -137,29 +146,49 @@ def _ruling(action: ActionName, target: Target, policy: CasePolicy) -> Ruling:
     return evaluate(action, target, Context(policy=policy.guardrails, answered=True))
 
 
-def options(record: CaseRecord, policy: CasePolicy, question: Question) -> tuple[AnswerOption, ...]:
-    """What each answer would do, and the commands that give it."""
+def options(
+    record: CaseRecord, policy: CasePolicy, question: Question, namespace: str = DEFAULT_NAMESPACE
+) -> tuple[AnswerOption, ...]:
+    """What each answer would do, and the commands that give it. ``namespace`` is Temporal's, where the case is."""
     effects = [effect(record, policy, action, approving=question.protected) for action in question.actions]
     nothing = (
         "touch nothing more; what is done stays done" if question.protected else "touch nothing and close the case"
     )
     contain = "; ".join([*effects, "and tell the ticket" if record.ticket else "and open a ticket"])
-    return (
-        _option(record.case_id, question, "contain", tuple(a.value for a in question.actions), contain),
-        _option(record.case_id, question, "false_positive", (), nothing),
+    names = [(action, name) for action in question.actions if (name := _target(record, action))]
+    whom = " and ".join(name for _, name in names)
+    # Not "Contain" and the name alone: that is what somebody types to show that they are no program (incident.desk).
+    kind = ("host " if names[0][0] is ActionName.QUARANTINE_HOST else "account ") if names else ""
+    wrong = f"leave {whom or 'it'} alone" if question.protected else "close the case"
+    found = (
+        ("contain", tuple(a.value for a in question.actions), contain, f"Contain {kind}{whom}".rstrip()),
+        ("false_positive", (), nothing, f"False positive: {wrong}"),
     )
+    return tuple(_option(record.case_id, question, namespace, *option) for option in found)
 
 
-def _option(case_id: str, question: Question, decision: str, actions: tuple[str, ...], told: str) -> AnswerOption:
+def _target(record: CaseRecord, action: ActionName) -> str | None:
+    if action is ActionName.QUARANTINE_HOST:
+        return plain(record.host.value.name, _LONGEST_NAME) if record.host.value else None
+    return plain(record.user.value.account, _LONGEST_NAME) if record.user.value else None
+
+
+def _option(
+    case_id: str, question: Question, namespace: str, decision: str, actions: tuple[str, ...], told: str, button: str
+) -> AnswerOption:
     answer = {"decision": decision, "analyst": _YOU, "reason": _WHY, "question": question.id}
     payload = shlex.quote(json.dumps(answer))
     case = shlex.quote(plain(case_id, limit=_LONGEST_CASE_ID))
+    # A shell that knows no other looks in the namespace "default".
+    there = "" if namespace == DEFAULT_NAMESPACE else f"--namespace {shlex.quote(plain(namespace))} "
     return AnswerOption(
         decision=decision,
         actions=actions,
         effect=told,
-        command_update=f"temporal workflow update execute --workflow-id {case} --name decide --input {payload}",
-        command_signal=f"temporal workflow signal --workflow-id {case} --name analyst_decision --input {payload}",
+        button=button,
+        command_update=f"temporal workflow update execute {there}--workflow-id {case} --name decide --input {payload}",
+        command_signal=f"temporal workflow signal {there}--workflow-id {case} --name analyst_decision"
+        f" --input {payload}",
         command_starter=f"python starter.py decide {case} {decision} --analyst {_YOU} --reason {_WHY}"
         f" --question {question.id}",
     )
@@ -181,31 +210,35 @@ def what_then(policy: CasePolicy, question: Question) -> str:
     return _ON_UNANSWERED[policy.on_unanswered]
 
 
-def mail_context(record: CaseRecord, policy: CasePolicy, *, tier: str, what_changed: str | None = None) -> MailContext:
-    """The context of a mail to a tier; with a question it asks, without one it tells."""
+def mail_context(
+    record: CaseRecord,
+    policy: CasePolicy,
+    *,
+    tier: str,
+    now: datetime,
+    what_changed: str | None = None,
+    namespace: str = DEFAULT_NAMESPACE,
+) -> MailContext:
+    """The context of a mail to a tier; with a question it asks, without one it tells. ``now`` is when it is sent."""
     question = record.question if what_changed is None else None
     return MailContext(
         headline=headline(record),
         case_id=record.case_id,
         question_id=question.id if question else None,
         tier=tier,
-        asked_before=_asked_before(question, tier) if question else (),
-        due_at=clock(question.due_at) if question else None,
+        asked_before=asked_before(question.asked, now) if question else (),
+        due_at=f"{question.due_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if question else None,
+        due_in=span(question.due_at - now) if question else None,
+        quorum=question.quorum if question else 1,
+        approvers=approvers(question) if question else (),
+        approvals=approved_so_far(question, now) if question else (),
         on_no_answer=what_then(policy, question) if question else None,
         priority=record.priority.value,
         priority_history=priority_lines(record),
         facts=fact_lines(record),
         related=related(record),
-        options=options(record, policy, question) if question else (),
+        options=options(record, policy, question, namespace) if question else (),
         what_changed=what_changed or (question.why if question else None),
-    )
-
-
-def _asked_before(question: Question, tier: str) -> tuple[str, ...]:
-    return tuple(
-        f"{asked.tier} since {clock(asked.at)}"
-        for asked in question.asked
-        if asked.tier != tier and asked.kind in ("ask", "escalate")
     )
 
 
@@ -221,7 +254,7 @@ def action_line(action: ActionRecord) -> str:
     return plain(f"{_VERBS[action.action]} {action.target or '(unknown)'}: {_STATES[action.state]}{detail}, by {who}")
 
 
-def details(record: CaseRecord, policy: CasePolicy | None) -> str:
+def details(record: CaseRecord, policy: CasePolicy | None, namespace: str = DEFAULT_NAMESPACE) -> str:
     """The case as Markdown, for the Temporal UI's current details."""
     lines = [
         f"**{record.stage.replace('_', ' ')}**, priority **{record.priority}**",
@@ -233,7 +266,7 @@ def details(record: CaseRecord, policy: CasePolicy | None) -> str:
     lines += ["", "Priority: " + " → ".join(markdown(line) for line in priority_lines(record)), ""]
     lines += [f"- {markdown(line)}" for line in related(record)]
     if record.question and policy:
-        lines += ["", *_markdown_question(record, policy, record.question)]
+        lines += ["", *_markdown_question(record, policy, record.question, namespace)]
     if record.decision:
         lines += ["", f"Decided: {markdown(decision_line(record))}"]
     lines += [f"- {markdown(action_line(action))}" for action in record.actions]
@@ -251,13 +284,13 @@ def _markdown_fact(line: FactLine) -> str:
     return f"- {line.label}: *unknown*: {markdown(line.reason or '')}{source}"
 
 
-def _markdown_question(record: CaseRecord, policy: CasePolicy, question: Question) -> list[str]:
+def _markdown_question(record: CaseRecord, policy: CasePolicy, question: Question, namespace: str) -> list[str]:
     lines = [
         f"### Waiting for {markdown(question.tier)} until {clock(question.due_at)}",
         f"{markdown(question.why)} If nobody answers: {what_then(policy, question)}.",
         "",
     ]
-    for option in options(record, policy, question):
+    for option in options(record, policy, question, namespace):
         lines += [
             f"**{option.decision}** would {markdown(option.effect)}:",
             "",

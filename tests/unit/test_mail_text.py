@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.mail_text import MAX_LINES, WIDTH, compose
+from activities.mail_text import MAX_LINES, WIDTH, Addressed, compose
 from incident.question import AnswerOption, FactLine, MailContext
-from incident.requests import MailKind, Notice
+from incident.requests import AnswerLinks, MailKind, Notice
 from incident.text import plain
 from integrations.errors import Rejected
 from integrations.interfaces import Mail
@@ -34,6 +34,10 @@ CONTEXT = MailContext(
     tier="on-call",
     asked_before=("analyst: asked at 12:40 UTC, 15 minutes, no answer",),
     due_at="2026-03-14 13:10 UTC",
+    due_in="30 min",
+    quorum=2,
+    approvers=("bob@corp.example (analyst)",),
+    approvals=("bob@corp.example (analyst) at 12:45 UTC: called him",),
     on_no_answer="the SOC lead is asked",
     priority="high",
     priority_history=("medium at 12:36 UTC: the alert's severity", "high at 12:55 UTC: nobody answered"),
@@ -49,6 +53,7 @@ CONTEXT = MailContext(
             decision="contain",
             actions=("quarantine_host", "disable_account"),
             effect="fin-ws-017 is cut off from the network, the account jdoe is disabled, a ticket is opened.",
+            button="Contain fin-ws-017 and jdoe",
             command_update=UPDATE,
             command_signal=UPDATE.replace("update execute", "signal").replace("decide", "analyst_decision"),
             command_starter=f"python starter.py decide {CASE} contain --analyst YOU@corp.example --reason WHY",
@@ -78,8 +83,17 @@ def notice(kind: MailKind = MailKind.ASK, **changes: Any) -> Notice:
     return Notice(kind=kind, **given_)
 
 
-def composed(kind: MailKind = MailKind.ASK, **changes: Any) -> Mail:
-    return compose(notice(kind, **changes), sender_domain="corp.example")
+PAGE = f"https://desk.corp.example/cases/{CASE}"
+ANSWER = "https://desk.corp.example/answer/eyJx.c2ln"
+MAY = Addressed("ann@corp.example", case_page=PAGE, answer=ANSWER)
+MAY_NOT = Addressed("soc@corp.example", case_page=PAGE)
+
+
+LINK = AnswerLinks(case_id=CASE, run_id="r", question="question-7", digest="d", analysts=("ann@corp.example",))
+
+
+def composed(kind: MailKind = MailKind.ASK, to: Addressed | None = None, **changes: Any) -> Mail:
+    return compose(notice(kind, **changes), sender_domain="corp.example", to=to)
 
 
 def with_context(kind: MailKind = MailKind.ASK, **changes: Any) -> Mail:
@@ -95,12 +109,15 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str | None]] = []
         self._parts: list[str] = []
         self._hidden = False
+        self.links: list[str] = []
         self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
-        self._hidden = tag in ("style", "title")
+        self._hidden = tag in ("style", "title") or "display: none" in (dict(attrs).get("style") or "")
+        if tag == "a":
+            self.links.append(dict(attrs)["href"] or "")
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden = False
@@ -126,17 +143,24 @@ def strings(value: Any) -> list[str]:
     return [text for item in value for text in strings(item)] if isinstance(value, list) else []
 
 
+@pytest.mark.parametrize("to", [None, MAY, MAY_NOT], ids=["no desk", "may answer", "may not"])
 @pytest.mark.parametrize("kind", list(MailKind))
-def test_both_bodies_hold_the_same(kind: MailKind) -> None:
-    mail = composed(kind)
-    text, page = squeezed(mail.text), Page(mail.html).text
-    left_out = ("options", "due_at", "on_no_answer") if kind in TELLS else ()
-    wanted = strings({k: v for k, v in CONTEXT.model_dump(mode="json").items() if k not in left_out})
+def test_both_bodies_hold_the_same(kind: MailKind, to: Addressed | None) -> None:
+    mail = composed(kind, to, link=LINK)
+    page = Page(mail.html)
+    text, shown = squeezed(mail.text), f"{page.text} {' '.join(page.links)}"
+    left_out = ("options", "due_at", "due_in", "approvers", "on_no_answer") if kind in TELLS else ()
+    context = {k: v for k, v in CONTEXT.model_dump(mode="json").items() if k not in left_out}
+    for option in context.get("options", []):
+        # The effect says what the actions do.
+        for name in ("actions", *(("decision", "command_signal") if to is MAY else ("button",))):
+            option.pop(name)
+    wanted = [value for value in strings(context) if value]
     assert len(wanted) > 15
     for value in wanted:
         assert squeezed(value) in text
-        assert squeezed(value) in page
-    assert sorted(set(re.findall(r"\w+", text.casefold()))) == sorted(set(re.findall(r"\w+", page.casefold())))
+        assert squeezed(value) in shown
+    assert sorted(set(re.findall(r"\w+", text.casefold()))) == sorted(set(re.findall(r"\w+", shown.casefold())))
 
 
 @pytest.mark.parametrize("kind", ASKS)
@@ -158,7 +182,8 @@ def test_a_mail_that_asks_nothing_shows_no_command(kind: MailKind) -> None:
     for body in (mail.text, html.unescape(mail.html)):
         assert "starter.py" not in body
         assert "temporal workflow" not in body
-        assert "Two further alerts about the host came in." in body
+        assert "/answer/" not in body
+        assert "Two further alerts about the host came in." in squeezed(body)
 
 
 @pytest.mark.parametrize("kind", list(MailKind))
@@ -313,3 +338,98 @@ def test_a_context_that_lacks_something_is_refused_by_name() -> None:
     del context["headline"]
     with pytest.raises(Rejected, match="headline"):
         composed(context=context)
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_who_may_answer_has_a_link_to_each_answer_of_their_own(kind: MailKind) -> None:
+    mail = composed(kind, MAY)
+    wanted = [f"{ANSWER}?answer=contain", f"{ANSWER}?answer=false_positive"]
+    assert [line for line in mail.text.splitlines() if "/answer/" in line] == wanted
+    assert [link for link in Page(mail.html).links if "/answer/" in link] == wanted
+    assert "Opening a link decides nothing." in mail.text
+    assert mail.recipients == ("ann@corp.example",)
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_who_may_not_answer_has_the_page_to_sign_in_at(kind: MailKind) -> None:
+    mail = composed(kind, MAY_NOT, link=LINK)
+    assert "/answer/" not in mail.text + mail.html
+    assert f"Nobody can answer from this mailbox. Who may answer signs in:\n{PAGE}\n" in mail.text
+    assert PAGE in Page(mail.html).links
+
+
+def test_a_question_that_the_desk_cannot_take_the_answer_to_says_where_the_answer_goes() -> None:
+    for to in (None, MAY_NOT):
+        text = composed(to=to).text
+        assert "How to answer from a shell stands at the end of this mail." in text
+        assert "Nobody can answer" not in text
+        assert (f"The case: {PAGE}" in text) is (to is not None)
+
+
+@pytest.mark.parametrize("kind", TELLS)
+def test_what_asks_nothing_leads_to_the_case(kind: MailKind) -> None:
+    for to in (MAY, MAY_NOT):
+        mail = composed(kind, to)
+        assert f"The case: {PAGE}" in mail.text
+        assert "/answer/" not in mail.text + mail.html
+
+
+def test_beside_buttons_there_is_one_command_less() -> None:
+    contain = CONTEXT.options[0]
+    assert contain.command_signal in composed(to=MAY_NOT).text
+    lines = composed(to=MAY).text.splitlines()
+    assert contain.command_signal not in lines
+    assert contain.command_starter in lines
+    assert contain.command_update in lines
+
+
+def test_before_the_details_is_one_screen() -> None:
+    facts = (*CONTEXT.facts[:3], FactLine(label="Endpoint agent", value="Workstation, normal", source="Falcon"))
+    context = CONTEXT.model_copy(update={"facts": facts, "quorum": 1})
+    text = composed(to=MAY, context=context.model_dump(mode="json")).text
+    screen = text.partition("\nDETAILS\n")[0].splitlines()
+    assert len(screen) <= 30
+    assert max(len(line) for line in screen if "https://" not in line) <= WIDTH
+    buttons = [number for number, line in enumerate(screen) if "?answer=" in line]
+    assert buttons[-1] <= 20
+    assert text.index("FROM A SHELL") > text.index("DETAILS")
+
+
+@pytest.mark.parametrize("kind", [MailKind.REMIND, MailKind.ESCALATE])
+def test_who_was_asked_and_for_how_long_comes_before_the_deadline(kind: MailKind) -> None:
+    for body in (composed(kind).text, Page(composed(kind).html).text):
+        asked = body.index("Asked before: analyst: asked at 12:40 UTC, 15 minutes, no answer")
+        assert asked < body.index("ANSWER BY")
+    assert composed(MailKind.ASK).text.index("Asked before:") > composed(MailKind.ASK).text.index("DETAILS")
+
+
+def test_two_approvers_are_said_to_be_needed_and_who_has_approved() -> None:
+    for body in (squeezed(composed().text), Page(composed().html).text):
+        told = "Contain needs two people of different tiers, false positive needs one. Approved so far: "
+        assert f"{told}bob@corp.example (analyst)." in body
+        assert "Approved by bob@corp.example (analyst) at 12:45 UTC: called him" in body
+    assert "Approved so far: by nobody." in squeezed(with_context(approvers=(), approvals=()).text)
+    assert "different tiers" not in with_context(quorum=1).text
+
+
+def test_each_recipient_has_ids_of_their_own_and_the_same_ones_each_time() -> None:
+    ann = composed(MailKind.REMIND, MAY, key="b", thread="a")
+    again = composed(MailKind.REMIND, Addressed("Ann@corp.example", case_page=PAGE, answer=ANSWER), key="b", thread="a")
+    soc = composed(MailKind.REMIND, MAY_NOT, key="b", thread="a")
+    assert (ann.message_id, ann.in_reply_to) == (again.message_id, again.in_reply_to)
+    assert len({ann.message_id, soc.message_id, composed(key="b").message_id}) == 3
+    assert ann.in_reply_to == composed(MailKind.ASK, MAY, key="a").message_id
+    assert composed(MailKind.ASK, MAY, key="a", thread="a").in_reply_to is None
+
+
+def test_a_link_is_in_no_repr() -> None:
+    assert "answer" not in repr(MAY)
+
+
+def test_the_first_that_a_preview_shows_tips_nobody_off() -> None:
+    for kind in MailKind:
+        raw = composed(kind, MAY).html
+        first = re.sub(r"<(title|style)>.*?</\1>|<[^>]+>", "", raw, flags=re.DOTALL).strip()
+        shown = html.unescape(first)[:160]
+        for told in ("fin-ws-017", "jdoe", "web01", "10.20.30.40", "700 MB"):
+            assert told not in shown

@@ -170,6 +170,21 @@ def test_commands_survive_the_shell(tenant: str, ip: object) -> None:
         assert starter[:5] == ["python", "starter.py", "decide", opened_by.case_id, decision]
 
 
+def test_commands_name_the_namespace_where_it_is_not_the_usual_one() -> None:
+    case = known()
+    assert case.question
+    for option in options(case, policy(), case.question, "soc's"):
+        update, signal, starter = _pasted(option)
+        for words in (update, signal):
+            assert words[words.index("--namespace") + 1] == "soc's"
+            assert words[words.index("--workflow-id") + 1] == case.case_id
+        assert "--namespace" not in starter
+    assert "--namespace soc " in details(case, policy(), "soc")
+    assert "--namespace" not in details(case, policy())
+    mail = mail_context(case, policy(), tier="analyst", now=AT, namespace="soc")
+    assert all("--namespace soc " in option.command_update for option in mail.options)
+
+
 def test_options_say_what_each_answer_does() -> None:
     case = known()
     assert case.question
@@ -299,8 +314,9 @@ def test_a_flood_of_alerts_stays_readable() -> None:
     assert lines[0] == "alert flood-0 joined this case"
     assert "and 4950 more alerts joined" in lines
     assert lines[-1] == "alert exfil about ws-042"
-    assert len(lines) == 52
-    mail = mail_context(case, policy(), tier="analyst")
+    assert "in all 5,000 alerts joined: 1 rule, highest severity medium" in lines
+    assert len(lines) == 53
+    mail = mail_context(case, policy(), tier="analyst", now=AT)
     assert len(mail.model_dump_json()) + len(details(case, policy())) < 100_000
 
 
@@ -310,21 +326,26 @@ def test_the_mail_asks_or_tells() -> None:
     case.question.asked += [
         Asked(tier="analyst", kind="ask", at=AT, recipients=("a@x.org",)),
         Asked(tier="analyst", kind="remind", at=AT, recipients=("a@x.org",)),
-        Asked(tier="lead", kind="escalate", at=AT, recipients=("b@x.org",)),
+        Asked(tier="lead", kind="escalate", at=AT + timedelta(minutes=15), recipients=("b@x.org",)),
     ]
-    asks = mail_context(case, policy(), tier="lead")
+    asks = mail_context(case, policy(), tier="lead", now=AT + timedelta(minutes=15))
     assert asks.question_id == "HP-0A1B2C3D-Q1"
-    assert asks.asked_before == ("analyst since 2026-03-14 12:34:56 UTC",)
+    assert asks.asked_before == (
+        "analyst, asked 12:34 UTC, 15 min without an answer",
+        "lead, asked 12:49 UTC, 0 s without an answer",
+    )
     assert len(asks.options) == 2
     assert asks.what_changed == "Risk is medium."
-    tells = mail_context(case, policy(), tier="lead", what_changed="The question is withdrawn.")
+    tells = mail_context(
+        case, policy(), tier="lead", now=AT + timedelta(minutes=15), what_changed="The question is withdrawn."
+    )
     assert (tells.question_id, tells.options, tells.due_at) == (None, (), None)
     assert tells.what_changed == "The question is withdrawn."
 
 
 @given(NAMES)
 def test_mails_are_json_of_any_text(name: str) -> None:
-    context = mail_context(attacked(name), policy(), tier="analyst")
+    context = mail_context(attacked(name), policy(), tier="analyst", now=AT)
     assert type(context).model_validate_json(json.dumps(context.model_dump(mode="json"))) == context
 
 
