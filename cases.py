@@ -8,7 +8,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -28,17 +28,37 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from connection import TASK_QUEUE
-from incident.alert import Alert, parse_alert
-from incident.evidence import Frozen
-from incident.policy import CasePolicy
+from handing_over import (
+    MOST_TOGETHER,
+    WORKFLOW,
+    Fault,
+    Started,
+    refused_for_good,
+    start_incident,
+    start_incidents,
+    together,
+)
 from incident.release import read_lease_answer, read_request
 from incident.text import plain
 from workflows import search_attributes
 
-WORKFLOW = "SuspiciousUserActivity"
+__all__ = [
+    "MOST_TOGETHER",
+    "WORKFLOW",
+    "Fault",
+    "Started",
+    "refused_for_good",
+    "start_incident",
+    "start_incidents",
+    "together",
+]
+
 RELEASE = "ReleaseContainment"
 NO_WORKER = timedelta(seconds=10)
 """How long an answer of a worker is waited for before saying that none runs."""
+
+_OLD_REFUSAL = timedelta(minutes=1)
+"""Until then the same answer gets the same refusal: whoever pressed twice meant it once."""
 
 _LOOKS_UP = timedelta(seconds=30)
 """How long a release may take to look up what its case did."""
@@ -48,54 +68,20 @@ _NO_SUCH_CASE = "there is no case {}; 'python starter.py list --all' shows them"
 T = TypeVar("T")
 
 
-class Started(Frozen):
-    """A case that an alert has started or joined."""
-
-    case_id: str
-    run_id: str
-    joined: bool
-
-
 class CaseRefused(Exception):
     """What was asked for cannot be done; the message says why and what to do."""
 
 
-async def start_incident(
-    client: Client,
-    alert: Alert | dict[str, Any] | str,
-    *,
-    policy: CasePolicy | None = None,
-    task_queue: str = TASK_QUEUE,
-) -> Started:
-    """Start the case of an alert, or let the alert join the case that is open for its host.
+class NoWorker(CaseRefused):
+    """No worker answers just now. The case is kept; so is an answer that is left as a signal."""
 
-    Returns as soon as Temporal has the alert: from then on it is not lost. ``policy`` is the settings snapshot;
-    without it the worker's settings hold.
 
-    Raises:
-        AlertRefused: the alert is faulty; nothing was started.
-        RPCError: Temporal did not take it; try again, nothing doubles.
-    """
-    if not isinstance(alert, Alert):
-        alert = parse_alert(alert)
-    payload = alert.model_dump(mode="json")
-    handle = await client.start_workflow(
-        WORKFLOW,
-        {"alert": payload, "policy": policy.model_dump(mode="json") if policy else None},
-        id=alert.case_id,
-        task_queue=task_queue,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-        start_signal="alert",
-        start_signal_args=[payload],
-        search_attributes=search_attributes.at_start(alert.id, alert.severity.value),
-        static_summary=plain(f"{alert.rule or 'Suspicious user activity'}: {alert.destination_ip}", limit=190),
-        static_details=plain(f"Alert {alert.id}, transfer to {alert.destination_ip} at {alert.occurred_at}"),
-    )
-    # Whether it started or joined is in the server's answer only, and the SDK (pinned) keeps that behind an underscore.
-    response = handle._start_workflow_response
-    joined = not getattr(response, "started", True)
-    return Started(case_id=alert.case_id, run_id=handle.result_run_id or "", joined=joined)
+class NoSuchCase(CaseRefused):
+    """There is no case of that id."""
+
+
+class NotReached(CaseRefused):
+    """Temporal did not take it, for a reason of its own."""
 
 
 async def decide_case(client: Client, case_id: str, answer: dict[str, Any]) -> dict[str, Any]:
@@ -105,22 +91,68 @@ async def decide_case(client: Client, case_id: str, answer: dict[str, Any]) -> d
         CaseRefused: the answer does not count, there is no such case, or no worker runs.
     """
     digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()[:24]
+    began, mark = datetime.now(UTC), ""
+    while True:
+        try:
+            return await _decided(client, case_id, answer, f"decide-{digest}{mark}")
+        except WorkflowUpdateFailedError as error:
+            cause = error.cause
+            at = _refused_at(cause)
+            # Temporal keeps a refusal for its update's id; one of before says nothing of now.
+            if at is None or at > began - _OLD_REFUSAL or mark == f"-{at.isoformat()}":
+                raise CaseRefused(cause.message if isinstance(cause, ApplicationError) else str(cause)) from None
+            mark = f"-{at.isoformat()}"
+
+
+async def _decided(client: Client, case_id: str, answer: dict[str, Any], update_id: str) -> dict[str, Any]:
     try:
         receipt: dict[str, Any] = await case_handle(client, case_id).execute_update(
-            "decide", answer, id=f"decide-{digest}", result_type=dict[str, Any], rpc_timeout=NO_WORKER
+            "decide", answer, id=update_id, result_type=dict[str, Any], rpc_timeout=NO_WORKER
         )
-    except WorkflowUpdateFailedError as error:
-        cause = error.cause
-        raise CaseRefused(cause.message if isinstance(cause, ApplicationError) else str(cause)) from None
     except UpdateTimedOut:
-        raise CaseRefused(
+        raise NoWorker(
             "no worker answered, so the answer may not be kept. Start a worker, or leave it as a signal:\n"
             f"  temporal workflow signal --workflow-id {shlex.quote(case_id)} --name analyst_decision"
             f" --input {shlex.quote(json.dumps(answer))}"
         ) from None
     except RPCError as error:
-        raise CaseRefused(await _why_no_case(client, case_id, error)) from None
+        raise await _why_no_case(client, case_id, error) from None
     return receipt
+
+
+def _refused_at(cause: BaseException) -> datetime | None:
+    """When the case refused an answer after it had weighed it; ``None`` for what it refused at the door."""
+    told = cause.details[0] if isinstance(cause, ApplicationError) and cause.details else None
+    try:
+        return datetime.fromisoformat(told) if isinstance(told, str) else None
+    except ValueError:
+        return None
+
+
+async def leave_answer(client: Client, case_id: str, answer: dict[str, Any]) -> None:
+    """Leave an answer as a signal. It is kept while no worker runs, and weighed when one is back.
+
+    Unlike with ``decide_case`` nothing is refused here: one that does not count is recorded in the case as that.
+
+    Raises:
+        CaseRefused: there is no such case, or it is closed.
+    """
+    await _signalled(client, case_id, "analyst_decision", answer)
+
+
+async def note_seen(client: Client, case_id: str, question: str, analyst: str) -> None:
+    """Have the case note that the link of this analyst to this question was opened. Raises CaseRefused as above."""
+    await _signalled(client, case_id, "seen", {"question": question, "analyst": analyst})
+
+
+async def _signalled(client: Client, case_id: str, signal: str, what: dict[str, Any]) -> None:
+    """Leave a signal, which needs Temporal alone."""
+    try:
+        await case_handle(client, case_id).signal(signal, what, rpc_timeout=NO_WORKER)
+    except RPCError as error:
+        if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+            raise NotReached("Temporal does not answer") from None
+        raise await _why_no_case(client, case_id, error) from None
 
 
 async def case_status(client: Client, case_id: str) -> dict[str, Any]:
@@ -137,7 +169,7 @@ async def queried(client: Client, case_id: str, query: str, result: type[T]) -> 
     try:
         answer: T = await case_handle(client, case_id).query(query, result_type=result, rpc_timeout=NO_WORKER)
     except RPCError as error:
-        raise CaseRefused(await _why_no_case(client, case_id, error)) from None
+        raise await _why_no_case(client, case_id, error) from None
     except WorkflowQueryFailedError as error:
         raise CaseRefused(f"{plain(case_id)} does not answer as a case does: {plain(error.message)}") from None
     return answer
@@ -146,21 +178,21 @@ async def queried(client: Client, case_id: str, query: str, result: type[T]) -> 
 def case_handle(client: Client, case_id: str) -> WorkflowHandle[Any, Any]:
     """The case of that id, which may not be there. Raises CaseRefused for what can be no id."""
     if not case_id.isprintable() or not case_id.strip():
-        raise CaseRefused(_NO_SUCH_CASE.format(plain(case_id)))
+        raise NoSuchCase(_NO_SUCH_CASE.format(plain(case_id)))
     return client.get_workflow_handle(case_id)
 
 
-async def _why_no_case(client: Client, case_id: str, error: RPCError) -> str:
+async def _why_no_case(client: Client, case_id: str, error: RPCError) -> CaseRefused:
     if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.CANCELLED):
-        return f"no worker answers for {plain(case_id)}: start one with 'python worker.py'"
+        return NoWorker(f"no worker answers for {plain(case_id)}: start one with 'python worker.py'")
     if error.status is not RPCStatusCode.NOT_FOUND or "namespace" in error.message.lower():
-        return f"Temporal refused: {plain(error.message)}"
+        return NotReached(f"Temporal refused: {plain(error.message)}")
     try:
         found = await client.get_workflow_handle(case_id).describe()
     except RPCError:
-        return _NO_SUCH_CASE.format(plain(case_id))
-    outcome = _row(found)["outcome"]
-    return f"case {plain(case_id)} is closed{f' ({outcome})' if outcome else ''}: no question stands"
+        return NoSuchCase(_NO_SUCH_CASE.format(plain(case_id)))
+    outcome = case_row(found)["outcome"]
+    return CaseRefused(f"case {plain(case_id)} is closed{f' ({outcome})' if outcome else ''}: no question stands")
 
 
 async def release_case(
@@ -295,10 +327,18 @@ def _why_no_release(case_id: str, error: RPCError | UpdateTimedOut) -> str:
 async def list_cases(client: Client, *, everything: bool = False, limit: int = 200) -> list[dict[str, Any]]:
     """The open cases, the latest first; with ``everything`` the closed ones too, as far as Temporal keeps them."""
     query = f"WorkflowType = '{WORKFLOW}'" + ("" if everything else " AND ExecutionStatus = 'Running'")
-    return [_row(run) async for run in client.list_workflows(query, limit=limit)]
+    return [case_row(run) async for run in client.list_workflows(query, limit=limit)]
 
 
-def _row(run: WorkflowExecution) -> dict[str, Any]:
+async def closed_cases(client: Client, *, limit: int = 50) -> list[dict[str, Any]]:
+    """The cases that have ended, the latest first, as far as Temporal keeps them."""
+    ended = " AND ".join(f"ExecutionStatus != '{status}'" for status in ("Running", "ContinuedAsNew"))
+    query = f"WorkflowType = '{WORKFLOW}' AND {ended}"
+    return [case_row(run) async for run in client.list_workflows(query, limit=limit)]
+
+
+def case_row(run: WorkflowExecution) -> dict[str, Any]:
+    """What Temporal shows of a case, as it was published last. It needs no worker."""
     attributes = run.typed_search_attributes
     due = attributes.get(search_attributes.DUE)
     return {
@@ -313,7 +353,9 @@ def _row(run: WorkflowExecution) -> dict[str, Any]:
         "decision_due_at": due.isoformat() if due else None,
         "outcome": attributes.get(search_attributes.OUTCOME),
         "started_at": run.start_time.isoformat(),
+        "closed_at": run.close_time.isoformat() if run.close_time else None,
         "execution": run.status.name.lower() if run.status is not None else None,
+        "task_queue": run.task_queue,
     }
 
 

@@ -17,6 +17,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from incident.joined import MOST_SEARCHABLE, known_in
 from incident.policy import CasePolicy
 from incident.record import Stage
 from incident.release import Containment, ContainmentOf, Earlier
@@ -44,19 +45,33 @@ class CaseActivities:
 
     @activity.defn(name="case.find_earlier")
     async def find_earlier(self, request: EarlierCase) -> EarlierOutcome:
-        """The latest completed run of this case id that had this alert.
+        """The latest completed run of this case id that had this alert, and which of those that joined any run had.
 
-        The alert's id is compared here and never enters the query: it is untrusted text. A run that failed or was
-        terminated answered nothing and does not count.
+        The alerts' ids are compared here and never enter the query: they are untrusted text. A run that failed or was
+        terminated answered nothing and does not count. What is searchable of a run may be the first of its alerts only;
+        then its result knows the others.
         """
         if not _CASE_ID.fullmatch(request.case_id):
             raise ApplicationError(f"{request.case_id!r} is no case id", type="Rejected", non_retryable=True)
         query = f"WorkflowId = '{request.case_id}' AND ExecutionStatus = 'Completed'"
+        found: str | None = None
+        left = {request.alert_id, *request.joined}
         async for run in self._client.list_workflows(query, limit=_LATEST):
-            alerts = next((pair.value for pair in run.typed_search_attributes if pair.key.name == "AlertIds"), ())
-            if request.alert_id in alerts:
-                return EarlierOutcome(run_id=run.run_id)
-        return EarlierOutcome(run_id=None)
+            known = await self._known(run, left)
+            if request.alert_id in known:
+                found = run.run_id
+            left -= known
+            if not left:
+                break
+        return EarlierOutcome(run_id=found, answered=tuple(one for one in request.joined if one not in left))
+
+    async def _known(self, run: WorkflowExecution, ids: set[str]) -> set[str]:
+        """Which of these alerts a completed run had."""
+        named = next((pair.value for pair in run.typed_search_attributes if pair.key.name == "AlertIds"), ())
+        known = ids & {str(name) for name in named}
+        if known == ids or len(named) < MOST_SEARCHABLE:
+            return known
+        return known | known_in(await self._status(run), sorted(ids - known))
 
     @activity.defn(name="case.containment_of")
     async def containment_of(self, request: ContainmentOf) -> Containment:
