@@ -15,9 +15,10 @@ from urllib.parse import quote
 import httpx
 
 from incident.evidence import Corroboration, Fact, Host, Located, Risk
+from incident.polling import SiemIncident, SiemIncidents
 from incident.requests import FindCorroboration, LocateHost, ScoreRisk
 from integrations import securonix_evidence as evidence
-from integrations import spotter
+from integrations import securonix_incidents, spotter
 from integrations.errors import BadAnswer, IntegrationError, Misconfigured, NotFound, Rejected
 from integrations.http import clock_check, quoted
 from integrations.interfaces import Check
@@ -39,7 +40,7 @@ _INCIDENT = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 class Securonix:
-    """Satisfies ``integrations.interfaces.Siem``.
+    """Satisfies ``integrations.interfaces.Siem`` and ``IncidentSource``.
 
     Args:
         url: the host, ``…/Snypr`` or ``…/Snypr/ws``.
@@ -187,6 +188,14 @@ class Securonix:
         if refused or not done:
             raise Rejected(f"{VENDOR} did not take the comment: {messages or 'no reason given'}")
         return True
+
+    async def incidents(self, since: datetime, until: datetime, offset: int) -> SiemIncidents:
+        """One page of the incidents that were opened in a window; see ``securonix_incidents.opened``."""
+        return await securonix_incidents.opened(self._session, since, until, offset, self._tenant)
+
+    async def with_address(self, incident: SiemIncident, policies: Iterable[str]) -> SiemIncident:
+        """The incident with what its violations tell of its address; see ``securonix_incidents.with_address``."""
+        return await securonix_incidents.with_address(self._search, incident, policies, self._clock())
 
     async def check(self) -> list[Check]:
         """Sign-in, search and clock, by reads alone; what fails is told, not raised."""

@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 
 from lab.faults import Faults
+from lab.securonix_incidents import item_of, listed
 from lab.spotter import SyntaxFault, parse
 
 Fields = dict[str, str]
@@ -40,10 +41,16 @@ class Refusal(Exception):
 
 @dataclass
 class Incident:
-    """One incident: its status and its activity stream, the oldest item first."""
+    """One incident: its status and its activity stream, the oldest item first.
+
+    ``opened`` is when it was opened, ``shown`` from when on lists have it, and ``fields`` its further ones.
+    """
 
     status: str = "Open"
     stream: list[dict[str, Any]] = field(default_factory=list)
+    opened: datetime | None = None
+    shown: datetime | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
 
     @property
     def comments(self) -> list[str]:
@@ -60,6 +67,8 @@ class Quirks:
     ``tz`` parameter is obeyed. ``page_size`` overrides ``max``; ``needs_cursor`` pages by ``nextCursorMarker`` alone.
     ``activity_hours`` is the longest window for activity. ``calls_per_token`` lets a token die after so many calls.
     ``quoted_token`` puts the token in quotes. ``expired_status`` and ``bad_login_status`` are the refusals.
+    ``incident_page`` is the most incidents of one page; without ``orders`` lists are the newest first whatever is
+    asked for, and without ``offsets`` they always begin at the first.
     """
 
     old_shape: set[str] = field(default_factory=lambda: {"asset"})
@@ -74,6 +83,9 @@ class Quirks:
     quoted_token: bool = False
     expired_status: int = 403
     bad_login_status: int = 403
+    incident_page: int | None = None
+    orders: bool = True
+    offsets: bool = True
 
 
 class SecuronixLab:
@@ -166,9 +178,12 @@ class SecuronixLab:
         self.violation.append(row)
         return row["eventid"]
 
-    def add_incident(self, incident_id: str) -> Incident:
-        """An incident without comments."""
-        self.incidents[incident_id] = Incident()
+    def add_incident(
+        self, incident_id: str, *, opened: datetime | None = None, shown: datetime | None = None, **fields: Any
+    ) -> Incident:
+        """An incident without comments. ``fields`` are its own, as lists tell them."""
+        opened = opened or self._clock()
+        self.incidents[incident_id] = Incident(opened=opened, shown=shown or opened, fields=fields)
         return self.incidents[incident_id]
 
     def expire_tokens(self) -> None:
@@ -224,13 +239,15 @@ class SecuronixLab:
         """What is known of an incident: its activity stream, status or details."""
         if not self._admits(request):
             return _tomcat(self.quirks.expired_status)
+        if request.query_params.get("type") == "list":
+            return listed(self.incidents, request.query_params, self.quirks, tenant=self.tenant, now=self._clock())
         incident_id = request.query_params.get("incidentId", "")
         incident = self.incidents.get(incident_id)
         if incident is None:
             return JSONResponse({"error": f"no incident {incident_id}", "type": "Bad Request", "code": "400"})
         kind = request.query_params.get("type")
         message = f"Get {kind} for incident ID [{incident_id}]"
-        item = {"incidentId": incident_id, "incidentStatus": incident.status, "priority": "High"}
+        item = item_of(incident_id, incident, tenant=self.tenant)
         results: dict[str | None, Any] = {
             "activityStreamInfo": {"activityStreamData": incident.stream},
             "status": {"status": incident.status},
