@@ -10,13 +10,16 @@ from integrations.crowdsec import CrowdSec
 from integrations.crowdstrike import CrowdStrike
 from integrations.defender import Defender
 from integrations.entra import Entra
-from integrations.interfaces import Directory, Endpoint, Mailer, Siem, SignIns, Ticketing
+from integrations.interfaces import Chat, Directory, Endpoint, IncidentSource, Mailer, Siem, SignIns, Ticketing
 from integrations.jira import Jira
 from integrations.rt import RequestTracker
 from integrations.securonix import Securonix
 from integrations.servicenow import ServiceNow
+from integrations.slack import Slack
 from integrations.smtp import Smtp
+from integrations.teams import Teams
 from settings import Settings
+from settings_bridge import ChatSettings
 from settings_sections import CrowdsecSettings, EndpointSettings, IdentitySettings, TicketingSettings
 
 SOURCES = {
@@ -30,6 +33,8 @@ SOURCES = {
     "rt": "Request Tracker",
     "mail": "mail",
     "entra": "Microsoft Entra",
+    "slack": "Slack",
+    "teams": "Microsoft Teams",
 }
 """What people call each of them."""
 
@@ -44,6 +49,8 @@ class Clients:
     ticketing: Ticketing
     mailer: Mailer
     sign_ins: SignIns | None = None
+    chat: Chat | None = None
+    incidents: IncidentSource | None = None
 
     async def aclose(self) -> None:
         """Close their connections."""
@@ -52,15 +59,19 @@ class Clients:
         await self.ticketing.aclose()
         if self.sign_ins:
             await self.sign_ins.aclose()
+        if self.chat:
+            await self.chat.aclose()
 
 
 def connect(settings: Settings) -> Clients:
     """Make the clients. Nothing connects yet."""
     siem, directory, mail = settings.securonix, settings.directory, settings.mail
+    securonix = Securonix(
+        siem.url, siem.username, siem.password.get_secret_value(), tenant=siem.tenant, ca_file=siem.ca_file
+    )
     return Clients(
-        siem=Securonix(
-            siem.url, siem.username, siem.password.get_secret_value(), tenant=siem.tenant, ca_file=siem.ca_file
-        ),
+        siem=securonix,
+        incidents=securonix,
         directory=ActiveDirectory(
             directory.servers,
             directory.bind_user,
@@ -70,6 +81,7 @@ def connect(settings: Settings) -> Clients:
         ),
         endpoint=_endpoint(settings.endpoint),
         sign_ins=_sign_ins(settings.identity),
+        chat=_chat(settings.chat, settings.desk.url),
         ticketing=_ticketing(settings.ticketing),
         mailer=Smtp(
             mail.host,
@@ -81,6 +93,16 @@ def connect(settings: Settings) -> Clients:
             ca_file=mail.ca_file,
         ),
     )
+
+
+def _chat(section: ChatSettings, desk_url: str | None) -> Chat | None:
+    if section.provider == "slack" and section.slack:
+        slack = section.slack
+        return Slack(slack.webhook.get_secret_value(), desk_url=desk_url, ca_file=slack.ca_file)
+    if section.provider == "teams" and section.teams:
+        teams = section.teams
+        return Teams(teams.webhook.get_secret_value(), desk_url=desk_url, ca_file=teams.ca_file)
+    return None
 
 
 def _sign_ins(section: IdentitySettings) -> SignIns | None:

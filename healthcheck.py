@@ -1,5 +1,7 @@
 """Whether this machine's worker takes work: Temporal saw it poll a moment ago. For a container's health check.
 
+It looks at the main queue, or at those that ``worker.queues`` names.
+
 It answers for one worker among several, and needs Temporal to answer at all: while Temporal is down no worker is
 healthy. It is no reason to restart a worker, which reconnects by itself.
 """
@@ -20,9 +22,14 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from connection import TASK_QUEUE, TemporalUnreachable, connect_temporal
+from incident.queues import Integration, queue_of
+from serving import queue_names
+from settings import SettingsRefused, worker_section
 
 RECENT = timedelta(minutes=2)
 """How long ago the last poll may be. The server answers an idle poll after a minute, and the next one follows."""
+
+_OWN = {queue_of(integration, TASK_QUEUE) for integration in Integration}
 
 KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
 """A worker that polls for one kind only does half of its work."""
@@ -31,13 +38,15 @@ KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_A
 async def takes_work(client: Client, task_queue: str = TASK_QUEUE, host: str | None = None) -> bool:
     """Whether a worker of ``host`` (this machine by default) polls for workflows and for steps.
 
+    An integration's own queue has steps only.
+
     A worker is known by its identity, ``pid@host``, which the SDK makes.
 
     Raises:
         RPCError: Temporal did not tell.
     """
     name = socket.gethostname() if host is None else host
-    for kind in KINDS:
+    for kind in KINDS if task_queue not in _OWN else KINDS[1:]:
         described = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=client.namespace, task_queue=TaskQueue(name=task_queue), task_queue_type=kind
@@ -58,10 +67,12 @@ def _polls(pollers: Iterable[PollerInfo], host: str, now: datetime) -> bool:
 async def _check() -> str | None:
     """What is wrong, or ``None``."""
     try:
+        queues = queue_names(worker_section().queues)
         client = await connect_temporal()
-        return None if await takes_work(client) else f"no worker of {socket.gethostname()} polls {TASK_QUEUE}"
-    except (TemporalUnreachable, RPCError) as error:
+        idle = [queue for queue in queues if not await takes_work(client, queue)]
+    except (SettingsRefused, TemporalUnreachable, RPCError) as error:
         return str(error)
+    return f"no worker of {socket.gethostname()} polls {', '.join(idle)}" if idle else None
 
 
 def main() -> int:

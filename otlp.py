@@ -47,7 +47,7 @@ _DRAIN_SECONDS = 1.0
 _FAILURES = frozenset(
     name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.IntegrationError)
 )
-_SIGNALS = frozenset({"alert", "analyst_decision"})
+_SIGNALS = frozenset({"alert", "analyst_decision", "seen"})
 _SIGNALLING = frozenset({"HandleSignal", "SignalWorkflow"})
 _DESCRIBED = re.compile(r"(\w+)(?:: (\w+)(?=:))?")
 

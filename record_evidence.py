@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from incident.alert import Alert, AlertRefused, parse_alert
 from incident.chain import ENTRY, Finding
 from incident.decision import AnswerRefused, read_answer
 from incident.evidence import Frozen
+from incident.joined import MOST_NAMED, OTHERS_SHOWN
 from incident.sealing import fit
 from incident.text import plain
 
@@ -28,8 +29,10 @@ _READ_BACKS: Final = {
 _WRITTEN: Final = ("accepted", "in_force", "verified", "partial", "unreachable")
 _OWN: Final = ("events", "undo")
 _SHOWN: Final = 10
+_ALERTS: Final = ("alert", "alerts")
 _NAME: Final = 300
 _ANSWERED: Final = ("answer", "hold point")
+_WEIGHED: Final = timedelta(seconds=30)
 
 
 class Step(Frozen):
@@ -44,7 +47,7 @@ class Step(Frozen):
 
 
 class Message(Frozen):
-    """A signal or an accepted update that Temporal kept: ``alert``, ``analyst_decision`` or ``decide``."""
+    """A signal or an accepted update that Temporal kept: ``alert``, ``alerts``, ``analyst_decision`` or ``decide``."""
 
     name: str
     argument: Any = None
@@ -179,16 +182,37 @@ def _alerts(sealed: Mapping[str, Any], history: History, until: datetime) -> Ite
     first = _read(given)
     if first is None:
         return
-    joined = [_read(m.argument, first.tenant) for m in history.messages if m.name == "alert" and m.at <= until]
+    joined = [_read(raw, first.tenant) for m in history.messages if m.at <= until for raw in _sent(m)]
     known = [first, *(a for a in joined if a and a.destination_ip == first.destination_ip)]
     if sealed.get("alert") not in [fit(alert.model_dump(mode="json")) for alert in known]:
         yield Finding(where="alert", what="Temporal has no such alert: neither did it start the case nor did it join")
     ids = {alert.id for alert in known}
-    told = sealed.get("alerts")
-    named = {str(one) for one in told} if isinstance(told, list) else set()
+    told, others = sealed.get("alerts"), sealed.get("others")
+    alerts, apart = (one if isinstance(one, list) else [] for one in (told, others))
+    named = {*map(str, alerts), *(str(one.get("id")) for one in apart if isinstance(one, dict))}
+    total = _total(sealed)
+    if total is not None and total > len(named) and (len(alerts) >= MOST_NAMED or len(apart) >= OTHERS_SHOWN):
+        # It names the first ones only, and counts the others.
+        if total != len(ids):
+            yield Finding(where="alerts_total", what=f"it counts {total} alerts, and Temporal has {len(ids)}")
+        ids &= named
     for one in sorted(named ^ ids)[:_SHOWN]:
         what = f"Temporal has no alert {plain(one)}" if one in named else f"Temporal has the alert {plain(one)} as well"
         yield Finding(where="alerts", what=what)
+
+
+def _sent(message: Message) -> Sequence[Any]:
+    """The alerts of a message, as they came."""
+    if message.name == "alerts":
+        return message.argument if isinstance(message.argument, list) else [message.argument]
+    return [message.argument] if message.name == "alert" else []
+
+
+def _total(sealed: Mapping[str, Any]) -> int | None:
+    """How many alerts the record tells of, those of somebody else included."""
+    counts = [sealed.get("alerts_total"), sealed.get("others_total")]
+    whole = [count for count in counts if isinstance(count, int)]
+    return sum(whole) if len(whole) == len(counts) else None
 
 
 def _writes(sealed: Mapping[str, Any], history: History, until: datetime) -> Iterator[Finding]:
@@ -241,11 +265,14 @@ def _ticket(sealed: Mapping[str, Any], history: History, until: datetime) -> Ite
 
 def _answers(sealed: Mapping[str, Any], history: History, until: datetime) -> Iterator[Finding]:
     """Each answer that came has its entry, each entry of an answer has its message, and so has the decision."""
-    came = Counter(_who(m.argument) for m in history.messages if m.name != "alert" and m.at <= until)
+    came = Counter(_who(m.argument) for m in history.messages if m.name not in _ALERTS and m.at <= until)
+    # While a case waits, its last answers may still be weighed: their entries come afterwards.
+    weighed = until - _WEIGHED if sealed.get("outcome") is None else until
+    due = Counter(_who(m.argument) for m in history.messages if m.name not in _ALERTS and m.at <= weighed)
     told = Counter(plain(str(e.get("actor")), limit=_NAME) for e in _entries(sealed) if e.get("source") in _ANSWERED)
     for who in sorted(told.keys() | came.keys()):
         # What came while many did may stand in the gap.
-        if told[who] > came[who] or (told[who] < came[who] and not sealed.get("gap")):
+        if told[who] > came[who] or (told[who] < due[who] and not sealed.get("gap")):
             what = f"{told[who]} of them tell of an answer of {who}, and Temporal has {came[who]}"
             yield Finding(where="events", what=what)
     yield from _decision(sealed.get("decision"), history)
@@ -266,7 +293,7 @@ def _decision(decision: Any, history: History) -> Iterator[Finding]:
 
 def _answer(message: Message) -> Any:
     try:
-        return read_answer(message.argument) if message.name != "alert" else None
+        return read_answer(message.argument) if message.name not in _ALERTS else None
     except AnswerRefused:
         return None
 

@@ -20,7 +20,7 @@ from record_evidence import Held, History, Message, Step, Witness, compare
 
 __all__ = ["Held", "against_history"]
 
-_MESSAGES = ("alert", "analyst_decision", "decide")
+_MESSAGES = ("alert", "alerts", "analyst_decision", "decide")
 _MOST_RUNS = 1000
 
 

@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 import containment_commands  # noqa: F401 - its commands register themselves
+import poll_commands  # noqa: F401 - its commands register themselves
 import record_commands  # noqa: F401 - its commands register themselves
 import release_commands  # noqa: F401 - its commands register themselves
 import telemetry
@@ -167,9 +168,10 @@ def doctor(as_json: Json = False) -> None:
     # No other command talks to a vendor, and the vendors' libraries are half of the time that a command takes.
     from clients import connect  # noqa: PLC0415
     from doctor import examine  # noqa: PLC0415
+    from serving import worker_settings  # noqa: PLC0415
 
     async def work() -> list[dict[str, Any]]:
-        settings = load_settings()
+        settings = worker_settings()
         clients = connect(settings)
         try:
             return [check.model_dump() for check in await examine(settings, clients)]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from activities.record_picture import picture
+from incident.picture import picture
 from incident.text import plain
 
 _LABELS: Final = {

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from incident.evidence import Fact, Frozen, Risk
+from incident.queues import Integration
 from incident.triage import ActionName, RiskLevel
 
 
@@ -38,12 +39,16 @@ class Approval(StrEnum):
 
 
 class Tier(Frozen):
-    """Who is asked, in order of escalation: ``recipients`` get the mail, ``analysts`` may answer, for ``wait``."""
+    """Who is asked, in order of escalation: ``recipients`` get the mail, ``analysts`` may answer, for ``wait``.
+
+    So may the members of ``analysts_group``, a directory group, by the directory at the time.
+    """
 
     name: str
     recipients: tuple[str, ...]
     analysts: tuple[str, ...]
     wait: timedelta
+    analysts_group: str | None = None
 
 
 class GuardrailPolicy(Frozen):
@@ -78,7 +83,15 @@ class CasePolicy(Frozen):
 
     ``settle_within`` is how long the ticket waits for the read-backs before it is told that one is pending; ``None``
     means all of ``verify_within``. ``lease`` is how long a containment stands before somebody is asked whether to
-    release or renew it; ``None`` means until somebody releases it.
+    release or renew it; ``None`` means until somebody releases it. With ``ask_directory`` the directory says who may
+    answer, when a question is put and when it is answered; with ``renew_questions`` a question whose facts changed is
+    void and another one takes its place; with ``publish_together`` what a case is found by is told once for all that a
+    step of the workflow changed; with ``tell_answered`` those who were asked hear who answered, and the last
+    tier hears who disagrees. The steps of ``own_queues`` go over the task queues of these integrations.
+    ``chat`` says that a channel is told of the case, ``comment_incident`` that the SIEM's incidents hear of it.
+    With ``fold_alerts`` a flood is taken in a part at a time, and ``looks_apart`` is how long alerts that join after a
+    look wait for the next one; with ``tell_apart`` an alert about another host or user than the case's gets a case of
+    its own; with ``hurry`` an alert that raises the priority shortens the wait for an answer.
     """
 
     medium_at: float
@@ -95,6 +108,17 @@ class CasePolicy(Frozen):
     lease: timedelta | None = None
     revoke_sign_ins: bool = False
     attach_record: bool = False
+    ask_directory: bool = False
+    renew_questions: bool = False
+    publish_together: bool = False
+    tell_answered: bool = False
+    chat: bool = False
+    comment_incident: bool = False
+    fold_alerts: bool = False
+    looks_apart: timedelta = timedelta(0)
+    tell_apart: bool = False
+    hurry: bool = False
+    own_queues: tuple[Integration, ...] = ()
     tiers: tuple[Tier, ...] = Field(min_length=1)
     guardrails: GuardrailPolicy = GuardrailPolicy()
 

@@ -15,12 +15,16 @@ from pydantic import AwareDatetime, BaseModel, Field, model_validator
 from incident.alert import Alert
 from incident.chain import Gap, head, link, moment, origin
 from incident.evidence import Corroboration, Device, Fact, Frozen, Host, Person, Risk
+from incident.joined import MOST_NAMED, Joined, mark_of, packed
+from incident.matter import Matter
 from incident.requests import AccountRef, ActionState, DeviceRef
 from incident.text import plain
 from incident.triage import ActionName, Corroborated, Priority, RiskLevel
+from incident.voters import Voters
 
 _MAX_EVENTS = 400
 _MAX_DISSENT = 100
+_MAX_INCIDENTS = 50
 _NAME = 320
 _SIEM = "the SIEM"
 _NOT_YET: Fact[Any] = Fact[Any].unknown("not looked up yet")
@@ -87,11 +91,20 @@ class Approved(Frozen):
     at: AwareDatetime
 
 
+class Seen(Frozen):
+    """An analyst who has opened the question. To have seen it is not to have answered it."""
+
+    analyst: str
+    at: AwareDatetime
+
+
 class Question(BaseModel):
     """A question that stands: ``contain`` would do ``actions``; it is ``tier``'s turn until ``due_at``.
 
     ``protected`` says that it is about what a guardrail protects: then an answer approves, and no default does.
     ``quorum`` people of as many tiers have to say ``contain``; ``approvals`` are those who said so far.
+    ``about`` is what is asked, ``digest`` binds an answer to it (``incident.question_digest``); empty in old cases.
+    ``replaces`` names the question whose place it took; then ``asked`` holds that one's mails as well.
     """
 
     id: str
@@ -104,6 +117,19 @@ class Question(BaseModel):
     quorum: int = 1
     approvals: list[Approved] = []
     asked: list[Asked] = []
+    digest: str = ""
+    about: Matter | None = None
+    replaces: str | None = None
+    seen: list[Seen] = []
+
+
+class Superseded(Frozen):
+    """A question that another one took the place of, because the world had changed: what changed, in words."""
+
+    question: str
+    digest: str
+    at: AwareDatetime
+    changes: tuple[str, ...]
 
 
 class Decision(Frozen):
@@ -128,13 +154,17 @@ class Decision(Frozen):
 
 
 class Dissent(Frozen):
-    """An answer that changed nothing: late, contradicting, malformed, or by somebody who may not answer."""
+    """An answer that changed nothing: late, contradicting, malformed, or by somebody who may not answer.
+
+    ``told`` says that the last tier was written to about it.
+    """
 
     decision: str | None
     analyst: str | None
     reason: str | None
     why: str
     at: AwareDatetime
+    told: bool = False
 
 
 class ActionRecord(BaseModel):
@@ -195,12 +225,14 @@ class Event(Frozen):
 
 
 class CaseRecord(BaseModel):
-    """The state of one case."""
+    """The state of one case. ``alerts`` names the first of its alerts, ``joined`` knows all of them."""
 
     case_id: str
     key: str
     alert: Alert
     alerts: list[str]
+    joined: Joined = Field(default_factory=Joined)
+    incidents: list[str] = []
     stage: Stage = Stage.ENRICHING
     priority: Priority
     priority_history: list[PriorityChange]
@@ -212,6 +244,8 @@ class CaseRecord(BaseModel):
     raised_for_risk: bool = False
     corroboration: Fact[Corroboration] = _NOT_YET
     question: Question | None = None
+    superseded: list[Superseded] = []
+    voters: Voters | None = None
     questions_asked: int = 0
     mails_sent: int = 0
     notes_written: int = 0
@@ -226,7 +260,9 @@ class CaseRecord(BaseModel):
 
     @model_validator(mode="after")
     def _chained(self) -> Self:
-        """Chain the events of a record that was written before there was a chain."""
+        """Mark the alerts and chain the events of a record that was written before there were marks and a chain."""
+        for alert_id in self.alerts if not self.joined.marks else ():
+            self.joined.mark(mark_of(self.key, alert_id))
         if self.events and not self.events[0].digest:
             before, self.events = self.events, []
             for place, event in enumerate(before):
@@ -245,6 +281,7 @@ class CaseRecord(BaseModel):
             key=key_of(case_id, run_id),
             alert=alert,
             alerts=[alert.id],
+            incidents=[alert.siem_incident_id] if alert.siem_incident_id else [],
             priority=alert.severity,
             priority_history=[PriorityChange(priority=alert.severity, reason=reason, at=at)],
         )
@@ -311,22 +348,39 @@ class CaseRecord(BaseModel):
 
     def join(self, alert: Alert, at: datetime) -> bool:
         """Add a further alert; one that is here already changes nothing. Tells whether it was new."""
-        if alert.id in self.alerts:
+        if self.has(alert.id):
             return False
-        self.alerts.append(alert.id)
-        told = f"alert {alert.id} joined ({alert.severity}, {alert.rule or 'no rule named'})"
-        self.note(at, told, actor=_SIEM, source="alert")
+        self.joined.mark(mark_of(self.key, alert.id))
+        if len(self.alerts) < MOST_NAMED:
+            self.alerts.append(alert.id)
+        named = alert.siem_incident_id
+        if named and named not in self.incidents and len(self.incidents) < _MAX_INCIDENTS:
+            self.incidents.append(named)
+        if self.joined.add(alert):
+            told = f"alert {plain(alert.id)} joined ({alert.severity}, {alert.rule or 'no rule named'})"
+            self.note(at, told, actor=_SIEM, source="alert")
         self.raise_priority(alert.severity, f"severity of alert {plain(alert.id)}, which joined", at)
         return True
 
-    def dissented(self, raw: Any, why: str, at: datetime) -> None:
-        """Record an answer that changes nothing."""
+    def has(self, alert_id: str) -> bool:
+        """Whether this alert has opened the case or joined it."""
+        return self.joined.knows(mark_of(self.key, alert_id))
+
+    def tell_joined(self, at: datetime) -> None:
+        """Tell in one line of those joined alerts that have none of their own."""
+        if told := self.joined.told():
+            self.note(at, told, actor=_SIEM, source="alert")
+
+    def dissented(self, raw: Any, why: str, at: datetime, *, told: bool = False) -> bool:
+        """Record an answer that changes nothing. Tells whether there was room for more than a line."""
         fields = raw if isinstance(raw, dict) else {}
         text = {k: plain(str(fields[k]), limit=300) if fields.get(k) is not None else None for k in _DISSENT_FIELDS}
-        if len(self.dissent) < _MAX_DISSENT:
-            self.dissent.append(Dissent(**text, why=plain(why, limit=300), at=at))
+        kept = len(self.dissent) < _MAX_DISSENT
+        if kept:
+            self.dissent.append(Dissent(**text, why=plain(why, limit=300), at=at, told=told))
         who = text["analyst"] or "nobody named"
         self.note(at, f"answer of {who} changes nothing: {why}", actor=who, source="answer")
+        return kept
 
     def action(self, name: ActionName) -> ActionRecord | None:
         """The record of one action, if it was begun."""
@@ -340,6 +394,7 @@ class CaseRecord(BaseModel):
             "case_id": self.case_id,
             "reference": self.reference,
             **dump,
+            **self.joined.view(),
             "host": _view(self.host, lambda host: host.name),
             "user": _view(self.user, lambda user: user.account),
             "device": _view(self.device, lambda device: device.hostname),
@@ -347,6 +402,11 @@ class CaseRecord(BaseModel):
             "corroboration": _view(self.corroboration, lambda found: found.found),
             "record": {"entries": self._due, "head": self.head},
         }
+
+    def result(self) -> dict[str, Any]:
+        """What a closed case leaves: its status, and what knows its alerts again where it could not name them all."""
+        named = self.joined.total <= len(self.alerts)
+        return self.status() if named else {**self.status(), "key": self.key, "alert_marks": packed(self.joined.marks)}
 
 
 def key_of(case_id: str, run_id: str) -> str:
@@ -362,6 +422,8 @@ _AS_THEY_ARE = {
     "priority",
     "priority_history",
     "question",
+    "superseded",
+    "voters",
     "decision",
     "dissent",
     "actions",

@@ -12,12 +12,14 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError
 
 from incident.decision import AnswerRefused, Electorate
+from incident.electorate import with_members
 from incident.evidence import Frozen, Identity, Person
 from incident.policy import CasePolicy
 from incident.record import ActionRecord, Stage, TicketRecord
 from incident.requests import ActionState
 from incident.text import plain
 from incident.triage import CONTAIN, ActionName, Priority
+from incident.voters import Voters
 
 ACCOUNT_DISABLE = 0x2
 """The bit of ``userAccountControl`` that disables an account (MS-ADTS 2.2.16)."""
@@ -200,6 +202,7 @@ class Containment(Frozen):
     priority: Priority
     actions: tuple[ActionRecord, ...] = ()
     excluded: tuple[Identity, ...] = ()
+    recused: dict[str, str] = Field(default={})
     ticket: TicketRecord | None = None
     policy: CasePolicy
     later: str | None = None
@@ -210,6 +213,7 @@ class Containment(Frozen):
         """From what the case's query ``status`` answers, and the settings that it was started with."""
         user = status.get("user") or {}
         person = Person.model_validate(user["detail"]) if user.get("known") else None
+        voters = Voters.model_validate(status["voters"]) if status.get("voters") else None
         return cls(
             case_id=status["case_id"],
             run_id=run_id,
@@ -220,8 +224,9 @@ class Containment(Frozen):
             priority=Priority(status["priority"]),
             actions=tuple(ActionRecord.model_validate(action) for action in status["actions"]),
             excluded=tuple(map(_identity, (person, *person.managers))) if person else (),
+            recused=voters.recused if voters else {},
             ticket=TicketRecord.model_validate(status["ticket"]) if status.get("ticket") else None,
-            policy=policy,
+            policy=policy.model_copy(update={"tiers": with_members(policy.tiers, voters)}) if voters else policy,
         )
 
     @property
@@ -231,8 +236,9 @@ class Containment(Frozen):
 
     @property
     def electorate(self) -> Electorate:
-        """Who may decide about it."""
-        return Electorate.of(self.policy.tiers, None, self.excluded)
+        """Who may decide about it: groups and recusals are those that the case last knew."""
+        given = Electorate.of(self.policy.tiers, None, self.excluded)
+        return given.model_copy(update={"recused": self.recused})
 
     def joined(self, newer: Containment) -> Containment:
         """The newer run's containment, with what of this one it did not do anew."""
@@ -240,7 +246,8 @@ class Containment(Frozen):
         kept = tuple(action for action in self.actions if action.changed and write_key(action) not in done)
         not_ours = tuple(a for a in newer.actions if a.changed or write_key(a) not in {write_key(k) for k in kept})
         excluded = tuple(dict.fromkeys((*newer.excluded, *self.excluded)))
-        return newer.model_copy(update={"actions": (*kept, *not_ours), "excluded": excluded})
+        recused = {**self.recused, **newer.recused}
+        return newer.model_copy(update={"actions": (*kept, *not_ours), "excluded": excluded, "recused": recused})
 
 
 def _identity(person: Identity) -> Identity:

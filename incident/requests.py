@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from incident.evidence import Frozen
+from incident.queues import Integration
 from incident.triage import ActionName, Priority
 
 
@@ -49,11 +50,15 @@ class ScoreRisk(Frozen):
 
 
 class CommentIncident(Frozen):
-    """A comment on the SIEM's own incident. ``marker`` is part of the text and tells whether it is there already."""
+    """A comment on the SIEM's own incident. ``marker`` is part of the text and tells whether it is there already.
+
+    ``own_queues`` are the case's.
+    """
 
     incident_id: str
     text: str
     marker: str
+    own_queues: tuple[Integration, ...] = ()
 
 
 class FindPerson(Frozen):
@@ -246,10 +251,24 @@ class MailKind(StrEnum):
     NOTICE = "notice"
 
 
+class AnswerLinks(Frozen):
+    """What the links of a question's mail are made of: ``analysts`` are those of the recipients who may answer it.
+
+    The links themselves are made where the mail is: no payload ever holds one.
+    """
+
+    case_id: str
+    run_id: str
+    question: str
+    digest: str
+    analysts: tuple[str, ...]
+
+
 class Notice(Frozen):
     """A mail to a tier. ``context`` is rendered by the template of ``kind``; nothing of it enters a header unquoted.
 
-    ``key`` makes the Message-ID, ``thread`` the first mail's, so that a case is one thread.
+    ``key`` makes the Message-ID, ``thread`` the first mail's, so that a case is one thread. ``link`` is there where
+    the mail asks something that the desk can take the answer to.
     """
 
     kind: MailKind
@@ -258,14 +277,19 @@ class Notice(Frozen):
     case_ref: str
     recipients: tuple[str, ...]
     context: dict[str, Any]
+    link: AnswerLinks | None = None
 
 
 class Delivery(Frozen):
-    """What the mail server took. ``refused`` maps a recipient to the server's words."""
+    """What the mail server took. ``refused`` maps a recipient to the server's words.
+
+    ``deferred`` does so for those whom it put off while others were settled: they are to be written to again.
+    """
 
     message_id: str
     accepted: tuple[str, ...]
     refused: dict[str, str]
+    deferred: dict[str, str] = Field(default={})
 
 
 class SnapshotPolicy(Frozen):
@@ -275,13 +299,15 @@ class SnapshotPolicy(Frozen):
 
 
 class EarlierCase(Frozen):
-    """Was this alert answered already, by a case of the same id that has ended?"""
+    """Was this alert answered already, by a case of the same id that has ended? And which of those that joined?"""
 
     case_id: str
     alert_id: str
+    joined: tuple[str, ...] = ()
 
 
 class EarlierOutcome(Frozen):
-    """The earlier run, if there is one."""
+    """The earlier run, if there is one, and which alerts any earlier run had; ``None`` in old cases: not looked for."""
 
     run_id: str | None
+    answered: tuple[str, ...] | None = None

@@ -5,12 +5,15 @@ Every method raises the errors of ``integrations.errors`` and no others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Annotated, Protocol
 
 from pydantic import Field
 
+from incident.chat import ChatNotice
 from incident.evidence import Corroboration, Device, Frozen, Located, Person, Risk
+from incident.polling import SiemIncident, SiemIncidents
 from incident.requests import (
     AccountRef,
     Delivery,
@@ -24,6 +27,7 @@ from incident.requests import (
     TicketDraft,
     Written,
 )
+from incident.voters import FindElectorate, Voters
 
 
 class Check(Frozen):
@@ -56,6 +60,19 @@ class Siem(Protocol):
         """Close the connections."""
 
 
+class IncidentSource(Protocol):
+    """A SIEM whose incidents can be listed."""
+
+    async def incidents(self, since: datetime, until: datetime, offset: int) -> SiemIncidents:
+        """A page of the incidents that were opened in a window, from the ``offset``th on; an empty one is the last."""
+
+    async def with_address(self, incident: SiemIncident, policies: Iterable[str]) -> SiemIncident:
+        """The incident, with what its violations tell of its address if it tells none itself."""
+
+    async def comment(self, incident_id: str, text: str, marker: str) -> bool:
+        """Comment the incident unless ``marker`` is there already; tells whether it was written."""
+
+
 class Directory(Protocol):
     """Where the accounts are. Synchronous: it is called from a thread pool of known size."""
 
@@ -73,6 +90,9 @@ class Directory(Protocol):
 
     def unknown_groups(self, names: Sequence[str]) -> list[str]:
         """Those of the names (account names, common names or SIDs of groups) that the directory does not know."""
+
+    def find_electorate(self, request: FindElectorate) -> Voters:
+        """Who is in the tiers' groups, and who is the suspect, above or below them."""
 
     def enable(self, account: AccountRef, before: dict[str, str]) -> Written:
         """Undo ``disable``: restore exactly the one bit, and only if ``before`` had it clear."""
@@ -162,3 +182,16 @@ class Mailer(Protocol):
 
     async def check(self) -> list[Check]:
         """Read-only: reachable, STARTTLS and certificate, credentials. Sends nothing."""
+
+
+class Chat(Protocol):
+    """A channel that is told of cases. Nobody answers there."""
+
+    async def post(self, notice: ChatNotice) -> None:
+        """Post the line. Once it is taken nothing more is known of it."""
+
+    async def check(self) -> list[Check]:
+        """Reachable, certificate, address. Posts nothing."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,15 +16,18 @@ with workflow.unsafe.imports_passed_through():
     from incident.policy import CasePolicy
     from incident.record import CaseRecord, Stage
     from incident.telling import details
+    from workflows.channel import Channel
     from workflows.measures import Measures
     from workflows.search_attributes import Published
+    from workflows.write_back import WriteBack
 
 
 class CaseInput(BaseModel):
     """What starts a case: the alert, and the settings that steer it. A bare alert is taken as well.
 
     Without ``policy`` the worker's settings are snapshot in the case's first step. ``resumed`` is the record of a case
-    that waits so long that its history was begun anew; nobody else gives it.
+    that waits so long that its history was begun anew, and ``unseen`` how many alerts have joined it since it looked;
+    nobody else gives them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +35,7 @@ class CaseInput(BaseModel):
     alert: Alert
     policy: CasePolicy | None = None
     resumed: CaseRecord | None = None
+    unseen: int = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +66,11 @@ class Case:
         )
         self._policy = given.policy
         self._published = Published()
+        self._showing = False
+        self._over = False
         self._logged = self._noted() if given.resumed else 0
+        self.channel = Channel(self.record, resumed=given.resumed is not None)
+        self.write_back = WriteBack(self.record, resumed=given.resumed is not None)
         self.measures = Measures(self.record.priority_history[0].at)
 
     @property
@@ -80,9 +89,11 @@ class Case:
         """Take the worker's settings for a case that came without."""
         self._policy = policy
 
-    def begun_anew(self) -> CaseInput:
+    def begun_anew(self, unseen: int) -> CaseInput:
         """The input with which this case goes on in a fresh history."""
-        return CaseInput(alert=self.record.alert, policy=self.policy, resumed=self.record)
+        self.record.tell_joined(self.now)
+        self._over = True
+        return CaseInput(alert=self.record.alert, policy=self.policy, resumed=self.record, unseen=unseen)
 
     @property
     def now(self) -> datetime:
@@ -104,11 +115,39 @@ class Case:
 
     def publish(self) -> None:
         """Bring search attributes, current details and the worker's log to the record's state."""
+        if not self._together or self.record.stage is Stage.CLOSED:
+            self.publish_now()
+        if not self._showing:
+            self._showing = True
+            asyncio.get_running_loop().call_soon(self._show)
+        self.tell_channel()
+        if self._policy and self._policy.comment_incident:
+            self.write_back.look()
+        self._log()
+
+    def publish_now(self) -> None:
+        """Bring the search attributes to the record's state. Before a run ends: what comes after its end is lost."""
+        if self._together:
+            self._published.start_from(workflow.info().typed_search_attributes)
         changes = self._published.changes(self.record)
         if changes:
             workflow.upsert_search_attributes(changes)
-        workflow.set_current_details(details(self.record, self._policy))
-        self._log()
+
+    @property
+    def _together(self) -> bool:
+        return self._policy is not None and self._policy.publish_together
+
+    def _show(self) -> None:
+        """Once, for all that one step of the workflow has changed: a thousand alerts may have joined in it."""
+        self._showing = False
+        if self._together and not self._over:
+            self.publish_now()
+        workflow.set_current_details(details(self.record, self._policy, workflow.info().namespace))
+
+    def tell_channel(self) -> None:
+        """Tell the channel what is new, if the settings want one told."""
+        if self._policy and self._policy.chat:
+            self.channel.look()
 
     def _log(self) -> None:
         """Bring the worker's log to the timeline's end; what the record noted by itself is in it too."""

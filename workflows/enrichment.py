@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from temporalio import workflow
@@ -18,8 +19,18 @@ with workflow.unsafe.imports_passed_through():
         ScoreRisk,
         StartingAlert,
     )
+    from incident.triage import ActionName
     from workflows import steps
     from workflows.case import Case
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Whom and what a case is about, as a look just now found it."""
+
+    host: Fact[Host]
+    user: Fact[Person]
+    device: Fact[Any]
 
 
 class Enrichment:
@@ -57,18 +68,47 @@ class Enrichment:
             record.device = await self._agent_of(record.host.value)
             self._case.publish()
 
-    async def risk(self) -> Fact[Risk]:
+    async def targets(self, actions: tuple[ActionName, ...]) -> Targets:
+        """Read again what these actions are about, and change nothing. A read that fails does not unlearn anything.
+
+        What the other action is about stays as it is: it may be under way.
+        """
+        record, alert = self._case.record, self._case.record.alert
+        request = LocateHost(ip=alert.destination_ip, at=alert.occurred_at)
+        located: Located | None
+        try:
+            located = await steps.locate_host(request, self._case.policy.enrich_within)
+        except ActivityError:
+            located = None
+        reads_host, reads_user = ActionName.QUARANTINE_HOST in actions, ActionName.DISABLE_ACCOUNT in actions
+        host = self._host_again(record.host, located) if reads_host else record.host
+        reading = asyncio.create_task(self._device_again(host, record.device)) if reads_host else None
+        user = await self._user_again(record.user, located) if reads_user else record.user
+        return Targets(host=host, user=user, device=await reading if reading else record.device)
+
+    def take(self, found: Targets) -> None:
+        """Take in what ``targets`` found."""
+        record = self._case.record
+        if not same_host(record.host, found.host):
+            self._case.note(f"host: {_told(found.host)}", source=found.host.source or "siem")
+        if not same_person(record.user, found.user):
+            self._case.note(f"user: {_told(found.user)}", source=found.user.source or "directory")
+        record.host, record.user, record.device = found.host, found.user, found.device
+
+    async def risk(self, of: Fact[Person] | None = None) -> Fact[Risk]:
         """The user's risk score; unknown while the user is."""
-        user = self._case.record.user
+        user = of or self._case.record.user
         if user.value is None:
             return Fact[Risk].unknown(f"the user is not known: {user.reason}", at=self._case.now)
         request = ScoreRisk(account=user.value.account, employee_id=user.value.employee_id, mails=user.value.mails)
         return await steps.fact_or_reason(steps.score_risk(request, self._case.policy.enrich_within))
 
-    async def corroboration(self) -> Fact[Corroboration]:
+    async def corroboration(
+        self, about: Fact[Host] | None = None, of: Fact[Person] | None = None
+    ) -> Fact[Corroboration]:
         """Further alerts and events about the host or the user, by whatever of their names is known."""
         record, policy = self._case.record, self._case.policy
-        alert, host, user = record.alert, record.host.value, record.user.value
+        alert, host, user = record.alert, (about or record.host).value, (of or record.user).value
         request = FindCorroboration(
             starting_alert=StartingAlert(
                 event_ids=alert.event_ids,
@@ -116,6 +156,35 @@ class Enrichment:
         )
         self._case.publish()
 
+    def _host_again(self, known: Fact[Host], located: Located | None) -> Fact[Host]:
+        if located is None:
+            return known
+        found = _by_the_alert(located.host, self._case)
+        if not known.known or (found.value is None and found.candidates):
+            return found
+        if found.value is None:
+            return known
+        return found.model_copy(update={"value": known.value}) if same_host(known, found) else found
+
+    async def _device_again(self, host: Fact[Host], known: Fact[Any]) -> Fact[Any]:
+        if host.value is None:
+            return Fact[Any].unknown(f"the host is not known: {host.reason}", at=self._case.now)
+        found = await self._agent_of(host.value)
+        other = not same_host(self._case.record.host, host)
+        return found if found.known or other or found.source or not known.known else known
+
+    async def _user_again(self, known: Fact[Person], located: Located | None) -> Fact[Person]:
+        """The alert's word goes before the SIEM's; of two candidates the SIEM names none, whoever it named before."""
+        named = self._case.record.alert.user_account
+        if not named and located and located.account.value is None and located.account.candidates:
+            return _no_person(located.account)
+        name = named or (located.account.value if located else None) or (known.value.account if known.value else None)
+        if not name:
+            return _no_person(located.account) if located else known
+        request = FindPerson(name=name)
+        found = await steps.fact_or_reason(steps.find_person(request, self._case.policy.enrich_within))
+        return found if found.known or found.source or not known.known else known
+
     async def _agent_of(self, host: Host) -> Fact[Any]:
         request = FindDevice(hostname=host.name, ip=host.ip)
         return await steps.fact_or_reason(steps.find_device(request, self._case.policy.enrich_within))
@@ -138,6 +207,26 @@ def _by_the_alert(found: Fact[Host], case: Case) -> Fact[Host]:
             candidates=(alert.destination_host, found.value.name),
         )
     return found
+
+
+def same_host(one: Fact[Host], other: Fact[Host]) -> bool:
+    """Whether two facts name one host, with or without its domain; unknown is only the same as unknown."""
+    if one.value is None or other.value is None:
+        return one.value is other.value
+    mine, theirs = one.value.name.casefold(), other.value.name.casefold()
+    without_domain = "." not in mine or "." not in theirs
+    named = _short(mine) == _short(theirs) if without_domain else mine == theirs
+    return named and one.value.ip == other.value.ip
+
+
+def same_person(one: Fact[Person], other: Fact[Person]) -> bool:
+    """Whether two facts name one account; unknown is only the same as unknown."""
+    if one.value is None or other.value is None:
+        return one.value is other.value
+    mine, theirs = one.value, other.value
+    if mine.guid and theirs.guid:
+        return mine.guid.casefold() == theirs.guid.casefold()
+    return mine.account.casefold() == theirs.account.casefold() and mine.dn.casefold() == theirs.dn.casefold()
 
 
 def _short(name: str) -> str:

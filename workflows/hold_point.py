@@ -6,7 +6,8 @@ It knows nothing of hosts, accounts or mail: any runbook that has to ask a perso
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import functools
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -47,11 +48,18 @@ class HoldPoint:
     """
 
     def __init__(
-        self, tiers: Sequence[Tier], asker: Asker, *, keep_asking: bool, turn: tuple[str, datetime] | None = None
+        self,
+        tiers: Sequence[Tier],
+        asker: Asker,
+        *,
+        keep_asking: bool,
+        turn: tuple[str, datetime] | None = None,
+        weighing: Callable[[], bool] = lambda: False,
     ) -> None:
         """With ``keep_asking`` the last tier is asked again and again; without it the hold point ends unanswered.
 
         ``turn`` takes a suspended hold point up again: whose turn it was, and until when. Nobody is written to for it.
+        While ``weighing`` is true an answer has come in time, and nobody is called unanswered before it is weighed.
         """
         if not tiers:
             raise ValueError("a hold point needs somebody to ask, or at least how long to wait")
@@ -59,6 +67,9 @@ class HoldPoint:
         self._asker = asker
         self._keep_asking = keep_asking
         self._turn = turn
+        self._weighing = weighing
+        self._tier = self._tiers[0]
+        self._due_at: datetime | None = None
         self._settled: Ending | None = None
         self._errands: list[asyncio.Task[None]] = []
 
@@ -71,6 +82,14 @@ class HoldPoint:
     def idle(self) -> bool:
         """Whether nothing is under way but the wait."""
         return all(errand.done() for errand in self._errands)
+
+    def hurry(self) -> datetime | None:
+        """Half of the turn's wait has to be enough from now on; returns the deadline, ``None`` if it is no sooner."""
+        due_at = workflow.now() + self._tier.wait / 2
+        if self._settled is not None or self._due_at is None or due_at >= self._due_at:
+            return None
+        self._due_at = due_at
+        return due_at
 
     def settle(self, ending: Ending) -> None:
         """End the question: it was answered, or withdrawn. Only the first call counts."""
@@ -88,9 +107,10 @@ class HoldPoint:
                 if self._settled:
                     return self._settled
             if not self._keep_asking:
-                self._settled = Ending.UNANSWERED
-                return self._settled
-            self._send(self._asker.exhausted())
+                await workflow.wait_condition(lambda: not self._weighing())
+                self.settle(Ending.UNANSWERED)
+                return self._settled or Ending.UNANSWERED
+            self.send(self._asker.exhausted())
             while not self._settled:
                 await self._take_turn(self._tiers[-1], MailKind.REMIND, escalated=len(self._tiers) - 1, remind=False)
             return self._settled
@@ -102,25 +122,33 @@ class HoldPoint:
         resumed = self._turn
         self._turn = None
         due_at = resumed[1] if resumed and resumed[0] == tier.name else workflow.now() + tier.wait
+        self._tier, self._due_at = tier, due_at
         self._asker.turn(tier, due_at, escalated=escalated)
         if not resumed:
-            self._send(self._asker.tell(tier, kind))
+            self.send(self._asker.tell(tier, kind))
         halfway = due_at - tier.wait / 2
         if remind and workflow.now() < halfway and not await self._settles_by(halfway, f"Remind {tier.name}"):
-            self._send(self._asker.tell(tier, MailKind.REMIND))
+            self.send(self._asker.tell(tier, MailKind.REMIND))
         await self._settles_by(due_at, f"{tier.name} answers until")
 
+    def _otherwise(self, due_at: datetime | None) -> bool:
+        return self._settled is not None or self._due_at != due_at
+
     async def _settles_by(self, deadline: datetime, summary: str) -> bool:
-        if self._settled:
-            return True
-        left = max(deadline - workflow.now(), timedelta(0))
-        try:
-            await workflow.wait_condition(lambda: self._settled is not None, timeout=left, timeout_summary=summary)
-        except TimeoutError:
-            return False
+        while self._settled is None:
+            due_at = self._due_at
+            until = min(deadline, due_at) if due_at else deadline
+            try:
+                await workflow.wait_condition(
+                    functools.partial(self._otherwise, due_at),
+                    timeout=max(until - workflow.now(), timedelta(0)),
+                    timeout_summary=summary,
+                )
+            except TimeoutError:
+                return False
         return True
 
-    def _send(self, errand: Coroutine[Any, Any, None]) -> None:
+    def send(self, errand: Coroutine[Any, Any, None]) -> None:
         """Mail goes out beside the wait: a slow mail server must not keep an answer waiting."""
         self._errands = [task for task in self._errands if not task.done()]
         self._errands.append(asyncio.create_task(errand))

@@ -127,7 +127,8 @@ class LeaseAsking:
         refused: dict[str, str] = {}
         failed = None
         try:
-            refused = (await steps.notify(notice, tier.wait)).refused
+            delivery = await steps.notify(notice, tier.wait)
+            refused = {**delivery.refused, **delivery.deferred}
         except ActivityError as error:
             failed = steps.reason_of(error)
         if question is not None:

@@ -41,11 +41,48 @@ MAIL: Final = workflow.ActivityConfig(
     heartbeat_timeout=_ATTEMPT,
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=1)),
 )
+CHAT: Final = workflow.ActivityConfig(
+    start_to_close_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
+)
+"""A line in a channel: a few tries, and never a reason for a case to wait."""
+
+CHAT_BUDGET: Final = timedelta(seconds=30)
+"""How long it is tried in all."""
+
+POLL: Final = workflow.ActivityConfig(
+    start_to_close_timeout=timedelta(minutes=4),
+    heartbeat_timeout=_PULSE,
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=1)),
+)
+"""A page of incidents, with a search for each that tells no address, and the start of its cases."""
+
+COMMENT_BUDGET: Final = timedelta(days=1)
+"""How long a comment that outlives its case is tried."""
+
 OWN: Final = workflow.ActivityConfig(
     start_to_close_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)),
 )
 """What a worker answers by itself or by asking Temporal."""
 
+NEXT: Final = workflow.ActivityConfig(
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=15)),
+)
+"""Opening the case of those alerts that waited for another one to close."""
+
+NEXT_BUDGET: Final = timedelta(days=7)
+"""How long that is tried: nobody else has these alerts."""
+
 OWN_BUDGET: Final = timedelta(minutes=2)
 """How long such a step is tried in all."""
+
+TOLD_BUDGET: Final = timedelta(minutes=10)
+"""How long a case stays open for a mail that asks nothing: who answered, and who disagrees."""
+
+ELECTORATE_BUDGET: Final = timedelta(seconds=30)
+"""How long a question waits for the directory to say whom it may be put to."""
+
+WEIGHING_BUDGET: Final = timedelta(seconds=8)
+"""How long an answer waits for the directory: whoever gave it is waiting, and gives up after ten seconds."""

@@ -18,6 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
+    from incident.queues import Integration
     from incident.release import (
         ContainmentOf,
         LeaseAnswer,
@@ -294,6 +295,12 @@ class ReleaseContainment:
         del arguments
         self._release.note(f"a signal {name!r} came, which is none of analyst_decision, contained: nothing was done")
         self._release.publish()
+
+    @property
+    def own_queues(self) -> tuple[Integration, ...]:
+        """The integrations whose steps go over a task queue of their own, as for the case."""
+        known = self._record.containment
+        return known.policy.own_queues if known else ()
 
     @workflow.query(description="The release as JSON")
     def status(self) -> dict[str, Any]:

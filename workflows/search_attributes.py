@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
+from incident.joined import MOST_SEARCHABLE
 from incident.record import CaseRecord
 from incident.release_record import ReleaseRecord
 from incident.triage import ActionName
@@ -23,8 +24,8 @@ DUE: Final = SearchAttributeKey.for_datetime("DecisionDueAt")
 
 ALL: Final[tuple[SearchAttributeKey[Any], ...]] = (STAGE, PRIORITY, RISK, OUTCOME, USER, HOST, ALERTS, DUE)
 
-MAX_ALERT_IDS: Final = 50
-"""How many alert ids are searchable; a host that floods us must not push the case over Temporal's size limit."""
+MAX_ALERT_IDS: Final = MOST_SEARCHABLE
+"""How many alert ids are searchable."""
 
 
 class Published:
@@ -32,6 +33,11 @@ class Published:
 
     def __init__(self) -> None:
         self._told: dict[str, Any] = {}
+
+    def start_from(self, known: TypedSearchAttributes) -> None:
+        """What the run was started with needs no telling, unless something else was told since."""
+        for pair in known:
+            self._told.setdefault(pair.key.name, pair.value)
 
     def changes(self, record: CaseRecord) -> list[SearchAttributeUpdate[Any]]:
         """The updates that bring the visibility store to the record's state."""

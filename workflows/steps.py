@@ -8,12 +8,17 @@ from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, cast
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.common import Priority
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as StepTimedOut
 
 with workflow.unsafe.imports_passed_through():
+    from incident.chat import ChatNotice
     from incident.evidence import Corroboration, Device, Fact, Located, Person, Risk
+    from incident.next_case import OpenNext
     from incident.policy import CasePolicy
+    from incident.polling import PageRequest, PageTaken
+    from incident.queues import Integration, integration_of, priority_key, queue_of
     from incident.release import Containment, ContainmentOf
     from incident.requests import (
         AccountRef,
@@ -45,7 +50,9 @@ with workflow.unsafe.imports_passed_through():
         Written,
     )
     from incident.text import plain
-    from workflows import policies
+    from incident.triage import Priority as CasePriority
+    from incident.voters import FindElectorate, Voters
+    from workflows import policies, search_attributes
 
 T = TypeVar("T")
 Request = TypeVar("Request")
@@ -71,7 +78,13 @@ class Step(Generic[Request, Result]):
             asyncio.CancelledError: whoever waited for it was cancelled.
         """
         options = workflow.ActivityConfig(
-            **{**self._options, "schedule_to_close_timeout": within, "summary": plain(self._told(request), limit=100)}
+            **{
+                **self._options,
+                "schedule_to_close_timeout": within,
+                "summary": plain(self._told(request), limit=100),
+                "task_queue": queue_for(self.name),
+                "priority": urgency(),
+            }
         )
         try:
             result = await workflow.execute_activity(self.name, request, result_type=self._result, **options)
@@ -80,6 +93,26 @@ class Step(Generic[Request, Result]):
                 raise asyncio.CancelledError from None
             raise
         return cast(Result, result)
+
+
+def own_queues() -> tuple[Integration, ...]:
+    """The integrations whose steps go over a queue of their own: the workflow's attribute of that name says it."""
+    own: tuple[Integration, ...] = getattr(workflow.instance(), "own_queues", ())
+    return own
+
+
+def queue_for(step: str) -> str | None:
+    """The task queue of a step, by the name of its activity; ``None`` for the workflow's own."""
+    integration = integration_of(step)
+    if integration is None or integration not in own_queues():
+        return None
+    return queue_of(integration, workflow.info().task_queue)
+
+
+def urgency() -> Priority:
+    """How urgent the next step is: as urgent as the case is by now, and what the case was started with for the rest."""
+    published = workflow.info().typed_search_attributes.get(search_attributes.PRIORITY)
+    return Priority(priority_key=priority_key(CasePriority(published))) if published else Priority.default
 
 
 PENDING: Final = "NotYet"
@@ -94,6 +127,7 @@ snapshot_policy = Step[SnapshotPolicy, CasePolicy](
 find_earlier = Step[EarlierCase, EarlierOutcome](
     "case.find_earlier", EarlierOutcome, policies.OWN, lambda _: "Answered before?"
 )
+open_next = Step[OpenNext, str]("case.open_next", str, policies.NEXT, lambda _: "Open the case of alerts that waited")
 locate_host = Step[LocateHost, Located](
     "siem.locate_host", Located, policies.READ, lambda request: f"Whose address is {request.ip}?"
 )
@@ -106,8 +140,14 @@ find_corroboration = Step[FindCorroboration, Fact[Corroboration]](
 comment_incident = Step[CommentIncident, bool](
     "siem.comment_incident", bool, policies.TICKET, lambda request: f"Comment incident {request.incident_id}"
 )
+take_incidents = Step[PageRequest, PageTaken](
+    "siem.take_incidents", PageTaken, policies.POLL, lambda request: f"Incidents from {request.offset} on"
+)
 find_person = Step[FindPerson, Fact[Person]](
     "directory.find_person", Fact[Person], policies.READ, lambda request: f"Look up {request.name}"
+)
+find_electorate = Step[FindElectorate, Voters](
+    "directory.find_electorate", Voters, policies.READ, lambda _: "Who may answer?"
 )
 disable_account = Step[DisableAccount, Written](
     "directory.disable_account", Written, policies.WRITE, lambda request: f"Disable {request.account.account}"
@@ -142,6 +182,9 @@ attach_record = Step[AttachRecord, list[str]](
     "record.attach", list[str], policies.TICKET, lambda request: f"Record to {request.ticket.number}"
 )
 notify = Step[Notice, Delivery]("notification.notify", Delivery, policies.MAIL, lambda notice: f"Mail: {notice.kind}")
+post_chat = Step[ChatNotice, None](
+    "chat.post", type(None), policies.CHAT, lambda notice: f"Tell the channel: {notice.kind}"
+)
 
 containment_of = Step[ContainmentOf, Containment](
     "case.containment_of", Containment, policies.OWN, lambda request: f"What did {request.case_id} do?"
@@ -170,6 +213,10 @@ def reason_of(error: ActivityError) -> str:
         cause = cause.cause
     if isinstance(cause, ApplicationError):
         return plain(cause.message, limit=300)
+    if isinstance(cause, StepTimedOut) and cause.type is TimeoutType.SCHEDULE_TO_START:
+        # Temporal says so of what was not even begun, also where the limit was that of the whole step.
+        queue = queue_for(error.activity_type) or workflow.info().task_queue
+        return f"no worker of the task queue {queue} took it in the time allowed"
     if isinstance(cause, StepTimedOut):
         return "no answer in the time allowed"
     return plain(str(cause or error), limit=300)

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from incident.alert import Alert, AlertRefused, parse_alert
-    from incident.decision import Answer, AnswerRefused, DecisionName, read_answer
-    from incident.evidence import Fact
+    from incident.decision import AnswerRefused, DecisionName
+    from incident.desk import desk_view
     from incident.policy import Approval, OnUnanswered
+    from incident.queues import Integration
     from incident.record import Decision, Outcome, Stage
-    from incident.requests import ActionState, CommentIncident, EarlierCase, SnapshotPolicy
+    from incident.requests import SnapshotPolicy
     from incident.sealing import exported
-    from incident.telling import action_line, timeline, why_asked
-    from incident.triage import CONTAIN, ActionName, RiskLevel, Verdict, decide, raise_for_risk
+    from incident.telling import clock, timeline, why_asked
+    from incident.triage import CONTAIN, ActionName, Verdict
     from workflows import policies, steps
+    from workflows.answering import Answering
     from workflows.asking import Asking
+    from workflows.assessment import Assessment
     from workflows.case import NO_ALERT, Case, CaseInput
+    from workflows.closing import Closing
     from workflows.containment import Containment, next_group
     from workflows.decisions import Decisions
+    from workflows.earlier import first_unanswered
     from workflows.enrichment import Enrichment
     from workflows.hold_point import Ending, HoldPoint
-    from workflows.lease import begin_lease, leased
+    from workflows.joining import Joining
+    from workflows.next_case import begin_next
+    from workflows.renewal import Renewal
     from workflows.ticket import CaseTicket
 
-_NOT_FOR_HANDS = (ActionState.VERIFIED, ActionState.IN_FORCE, ActionState.OBSERVED)
+_SELDOM = 12
 _ABSENT: Any = None
 """The input of a case that was started without any: were it missing, its task would fail for ever."""
 
@@ -49,9 +56,15 @@ class SuspiciousUserActivity:
         self._asking = Asking(self._case, self._ticket)
         self._containment = Containment(self._case)
         self._decisions = Decisions(self._case)
-        self._hold_point: HoldPoint | None = None
-        self._answer: Answer | None = None
-        self._unseen: list[Alert] = []
+        self._assessment = Assessment(self._case, self._enrichment)
+        self._answering = Answering(self._case, self._asking, self._beside)
+        self._renewal = Renewal(self._case, self._asking)
+        self._closing = Closing(self._case, self._ticket, self._asking)
+        self._holding: HoldPoint | None = None
+        resumed = given is not None and given.resumed is not None
+        self._joining = Joining(
+            self._case, self._hurry, self._tell_tier, resumed=resumed, unseen=given.unseen if resumed else 0
+        )
         self._errands: list[asyncio.Task[None]] = []
 
     @workflow.run
@@ -62,26 +75,31 @@ class SuspiciousUserActivity:
         try:
             outcome = await self._respond(given)
         except asyncio.CancelledError:
-            await self._say_what_stays()
+            await self._closing.say_what_stays()
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            await begin_next(self._case, self._joining.left_over())
             raise
         await asyncio.gather(*self._errands)
         self._record.outcome = outcome
-        await self._hand_over()
+        await self._closing.hand_over()
         self._case.measures.closed(outcome)
         self._case.note(f"case closed: {outcome}")
         self._case.enter(Stage.CLOSED)
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        return self._record.status()
+        await self._case.channel.finished()
+        await workflow.wait_condition(self._quiet)
+        while others := self._joining.left_over():
+            await begin_next(self._case, others)
+            await workflow.wait_condition(self._quiet)
+        self._record.tell_joined(self._case.now)
+        return self._record.result()
 
-    async def _hand_over(self) -> None:
-        """What outlives the case: its record on the ticket, and the lease of what stands."""
-        policy = self._case.policy
-        if policy.attach_record:
-            await self._ticket.attach(exported(self._record))
-        changed = any(action.changed for action in self._record.actions)
-        if policy.lease and changed:
-            taken = await begin_lease(leased(self._record, policy, workflow.info().run_id))
-            self._case.note("the lease of what was done begins" if taken else "the lease could NOT be handed over")
+    def _quiet(self) -> bool:
+        """Whether nobody waits for a receipt, all that came is read, and nothing is under way beside the case."""
+        done = all(errand.done() for errand in self._errands)
+        return workflow.all_handlers_finished() and self._joining.idle and done
+
+    def _beside(self, errand: Coroutine[Any, Any, None]) -> None:
+        self._errands.append(asyncio.create_task(errand))
 
     async def _respond(self, given: CaseInput) -> Outcome:
         if not self._case.has_policy:
@@ -95,10 +113,16 @@ class SuspiciousUserActivity:
             return Outcome.DUPLICATE
         while not decision.actions:
             outcome = await self._untouched(decision)
-            if not self._unseen:
+            await workflow.wait_condition(lambda: self._joining.idle)
+            if not self._joining.unseen:
                 return outcome
-            self._case.note("an alert joined after the decision, so the case looks again before it closes")
-            decision = await self._decide(await self._look())
+            news = self._joining.news or not self._case.policy.looks_apart
+            told = "after the decision" if news else "since the last look"
+            self._case.note(f"an alert joined {told}, so the case looks again before it closes")
+            verdict = await self._look()
+            if verdict.holds and not news:
+                return outcome
+            decision = await self._decide(verdict)
         await self._containment.contain(decision, decision.actions)
         # Beside the rest: a ticket system that is down must not keep a person from being asked.
         telling = asyncio.create_task(self._tell_ticket())
@@ -106,91 +130,56 @@ class SuspiciousUserActivity:
             decision = await self._decide_about_held(decision, *held)
         await telling
         if await self._containment.settled():
-            await self._ticket.tell(f"What was still out: {self._what_was_done()}")
+            await self._ticket.tell(f"What was still out: {self._closing.what_was_done()}")
         if not self._containment.begun and not self._containment.observed:
             if not self._containment.held:
                 return await self._untouched(decision)
-            await self._ticket.tell(self._what_was_done())
-        if self._unseen:
-            await self._ticket.tell(f"Joined since: {', '.join(alert.id for alert in self._unseen)}.")
-        await self._tell_what_is_left()
+            await self._ticket.tell(self._closing.what_was_done())
+        if joined := self._joining.since:
+            await self._ticket.tell(f"Joined since: {joined}.")
+        await self._closing.tell_what_is_left()
         return self._containment.outcome()
 
     async def _tell_ticket(self) -> None:
         if self._containment.begun or self._containment.observed:
-            await self._ticket.tell(self._what_was_done())
+            await self._ticket.tell(self._closing.what_was_done())
 
     async def _untouched(self, decision: Decision) -> Outcome:
         """Nothing was done: a person said that it was right so, or nobody said anything."""
         self._case.enter(Stage.VERIFYING)
         if decision.decision != DecisionName.FALSE_POSITIVE:
             return Outcome.UNANSWERED
-        await self._stand_down(decision)
+        await self._closing.stand_down(decision)
         return Outcome.FALSE_POSITIVE
 
     async def _enrich(self) -> bool:
         """Learn host and user; false if there is nothing but an alert that an earlier case answered already."""
         self._case.enter(Stage.ENRICHING)
         looking = asyncio.create_task(self._enrichment.look_up())
-        if await self._answered_before():
-            if not self._unseen:
-                looking.cancel()
-                await asyncio.gather(looking, return_exceptions=True)
-                return False
-            self._record.alert = self._unseen[0]
-            self._case.note(f"the case is about alert {self._record.alert.id}, which joined meanwhile")
-        await looking
-        return True
-
-    async def _answered_before(self) -> bool:
-        request = EarlierCase(case_id=self._record.case_id, alert_id=self._record.alert.id)
-        try:
-            earlier = await steps.find_earlier(request, policies.OWN_BUDGET)
-        except ActivityError as error:
-            self._case.note(f"could not look for an earlier case: {steps.reason_of(error)}")
+        first = await first_unanswered(self._case, self._joining)
+        if first is None:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
             return False
-        if earlier.run_id:
-            self._case.note(f"alert {self._record.alert.id} was answered by run {earlier.run_id}")
-        return earlier.run_id is not None
+        if first is not self._record.alert:
+            self._record.alert = first
+            self._case.note(f"the case is about alert {first.id}, which joined meanwhile")
+        self._joining.checked()
+        await looking
+        await self._joining.judge()
+        return True
 
     async def _triage(self) -> Verdict:
         """Take the row of the table. Risk raises the priority before corroboration is asked for its answer."""
         self._case.enter(Stage.TRIAGING)
-        return await self._assess()
+        return await self._assessment.assess()
 
     async def _look(self) -> Verdict:
         """Look again: what was unknown, the risk, and further alerts."""
-        self._unseen.clear()
+        await self._joining.judge()
+        self._joining.looked()
         await self._enrichment.look_up()
-        verdict = await self._assess()
-        question = self._record.question
-        if question and not question.protected:
-            question.why = why_asked(self._record)
-            self._case.publish()
-        return verdict
-
-    async def _assess(self) -> Verdict:
-        record, policy = self._record, self._case.policy
-        corroborating = asyncio.create_task(self._enrichment.corroboration())
-        record.risk = _newer(record.risk, await self._enrichment.risk())
-        self._apply_risk(policy.level(record.risk))
-        record.corroboration = _newer(record.corroboration, await corroborating)
-        verdict = decide(record.priority, record.risk_level or RiskLevel.UNKNOWN, record.corroborated)
-        if not verdict.holds:
-            record.raise_priority(verdict.priority, "corroborated by further alerts or events", self._case.now)
-        self._case.publish()
-        return verdict
-
-    def _apply_risk(self, level: RiskLevel) -> None:
-        record = self._record
-        raises = raise_for_risk(record.priority, level)
-        if level is not record.risk_level:
-            self._case.note(f"risk is {level}" + ("" if record.risk.known else f": {record.risk.reason}"))
-        record.risk_level = level
-        if raises is not record.priority and not record.raised_for_risk:
-            record.raise_priority(raises, f"risk is {level}", self._case.now)
-        record.raised_for_risk = record.raised_for_risk or level in (RiskLevel.MEDIUM, RiskLevel.HIGH)
-        self._case.publish()
+        return await self._assessment.assess()
 
     async def _decide(self, verdict: Verdict) -> Decision:
         """Let the table decide, or stop at the hold point."""
@@ -207,29 +196,39 @@ class SuspiciousUserActivity:
         """Ask, and wait until somebody answers, the world changes, or nobody is left to ask."""
         policy = self._case.policy
         standing = self._record.question
+        if standing is None:
+            await self._asking.electing.read()
         question = standing or self._asking.pose(actions, why, protected=protected, quorum=quorum)
-        self._answer = None
-        self._hold_point = hold = HoldPoint(
+        hold = HoldPoint(
             self._asking.tiers(),
             self._asking,
             keep_asking=policy.on_unanswered is OnUnanswered.HOLD,
             turn=(standing.tier, standing.due_at) if standing else None,
+            weighing=lambda: self._answering.weighing,
         )
+        self._answering.open(hold)
+        self._holding = hold
         self._case.enter(Stage.AWAITING_DECISION)
         waiting = asyncio.create_task(hold.wait())
-        watching = asyncio.create_task(self._keep_looking(hold)) if not protected else None
+        looks = policy.renew_questions or not protected
+        watching = asyncio.create_task(self._keep_looking(hold, actions, protected)) if looks else None
         ending, verdict = await self._first_of(waiting, watching)
         if ending is Ending.SUSPENDED:
-            workflow.continue_as_new(self._case.begun_anew())
+            await workflow.wait_condition(lambda: self._joining.idle)
+            workflow.continue_as_new(self._case.begun_anew(self._joining.unseen))
+        question = self._record.question or question
         self._case.measures.waited(question, ending)
         self._record.question = None
+        self._joining.known()
         self._case.publish()
+        answer = self._answering.answer
         if ending is Ending.WITHDRAWN and verdict:
             decision = self._decisions.by_table(verdict)
-            told = self._asking.withdraw(question, f"The question is withdrawn: {decision.reason}.")
-            self._errands.append(asyncio.create_task(told))
-        elif ending is Ending.ANSWERED and self._answer:
-            decision = self._decisions.by_analyst(self._answer, question)
+            self._beside(self._asking.withdraw(question, f"The question is withdrawn: {decision.reason}."))
+        elif ending is Ending.ANSWERED and answer:
+            decision = self._decisions.by_analyst(answer, question)
+            if policy.tell_answered:
+                self._beside(self._asking.answered(question, decision))
         else:
             decision = self._decisions.by_default(question)
         if decision.actions and ActionName.QUARANTINE_HOST in decision.actions:
@@ -237,7 +236,7 @@ class SuspiciousUserActivity:
         return decision
 
     async def _first_of(
-        self, waiting: asyncio.Task[Ending], watching: asyncio.Task[Verdict] | None
+        self, waiting: asyncio.Task[Ending], watching: asyncio.Task[Verdict | None] | None
     ) -> tuple[Ending, Verdict | None]:
         tasks: list[asyncio.Task[Any]] = [waiting, *([watching] if watching else [])]
         try:
@@ -251,22 +250,93 @@ class SuspiciousUserActivity:
         await asyncio.gather(*tasks, return_exceptions=True)
         return ending, verdict
 
-    async def _keep_looking(self, hold: HoldPoint) -> Verdict:
-        """While it waits, look again; a row that no longer holds withdraws the question."""
-        while True:
+    async def _keep_looking(self, hold: HoldPoint, actions: tuple[ActionName, ...], protected: bool) -> Verdict | None:
+        """While it waits, look again; a row that no longer holds withdraws the question, other facts renew it.
+
+        What is held back was decided about before: no row of the table withdraws the question about it. Being cancelled
+        is not enough to end it: what it waits for may be over at that moment, and then it goes on as if it were not.
+        """
+        looked_at: datetime | None = None
+        while hold.stands:
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(
-                    lambda: bool(self._unseen),
-                    timeout=self._case.policy.recheck_every,
+                    lambda: self._joining.wants_a_look,
+                    timeout=self._look_every(protected),
                     timeout_summary="Look again",
                 )
-            verdict = await self._look()
-            if not verdict.holds and hold.stands:
+            if not hold.stands:
+                return None
+            await self._joining.judge()
+            await self._look_apart(hold, looked_at)
+            if not hold.stands:
+                return None
+            looked_at = self._case.now
+            # What joins after the decision is told to the ticket in the end.
+            self._joining.decided = protected
+            verdict = await self._look_at_question(hold, actions)
+            if verdict is None:
+                return None
+            if not verdict.holds and hold.stands and not protected:
                 hold.settle(Ending.WITHDRAWN)
                 return verdict
-            if workflow.info().is_continue_as_new_suggested() and hold.idle and hold.stands:
+            self._renew(hold)
+            # Not while an errand or an answer is under way: it would be lost.
+            quiet = hold.idle and self._asking.idle and self._quiet() and not self._joining.undecided
+            if workflow.info().is_continue_as_new_suggested() and quiet and hold.stands and not protected:
                 hold.settle(Ending.SUSPENDED)
                 return verdict
+        return None
+
+    async def _look_apart(self, hold: HoldPoint, looked_at: datetime | None) -> None:
+        """A flood does not make the case look all the time; what raises the priority does not wait."""
+        due = looked_at + self._case.policy.looks_apart if looked_at else self._case.now
+        while due > self._case.now and hold.stands and not self._joining.urgent:
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: self._joining.urgent or self._joining.undecided,
+                    timeout=due - self._case.now,
+                    timeout_summary="Joined alerts wait for the next look",
+                )
+            await self._joining.judge()
+
+    def _hurry(self) -> None:
+        """An alert that joined has raised the priority: whoever is asked has at most half of the wait from now on."""
+        question = self._record.question
+        if question is None or self._holding is None or not self._case.policy.hurry:
+            return
+        if due_at := self._holding.hurry():
+            question.due_at = due_at
+            self._case.note(f"{question.tier} has until {clock(due_at)}, because of it", source="deadline")
+
+    def _tell_tier(self, what: str) -> None:
+        self._beside(self._asking.tell_tier(what))
+
+    def _look_every(self, protected: bool) -> timedelta:
+        """A case that cannot begin its history anew looks more seldom once that is long: it must not be used up."""
+        every = self._case.policy.recheck_every
+        return every * _SELDOM if protected and workflow.info().is_continue_as_new_suggested() else every
+
+    async def _look_at_question(self, hold: HoldPoint, actions: tuple[ActionName, ...]) -> Verdict | None:
+        if not self._case.policy.renew_questions:
+            verdict = await self._look()
+            await workflow.wait_condition(lambda: not self._answering.weighing)
+            return verdict
+        await self._joining.judge()
+        self._joining.looked()
+        return await self._assessment.again(
+            actions, settled=lambda: not hold.stands, busy=lambda: self._answering.weighing
+        )
+
+    def _renew(self, hold: HoldPoint) -> None:
+        """Put another question in the place of one whose facts have changed."""
+        question = self._record.question
+        if question is None or not hold.stands:
+            return
+        fresh = self._renewal.renewed(question) if self._case.policy.renew_questions else None
+        if fresh:
+            hold.send(self._renewal.ask_anew(fresh))
+        elif not question.protected:
+            self._renewal.say_why(question)
 
     async def _decide_about_held(self, made: Decision, actions: tuple[ActionName, ...], protected: bool) -> Decision:
         """The other half is done; what a guardrail holds back is asked about alone."""
@@ -287,102 +357,60 @@ class SuspiciousUserActivity:
         if chosen:
             await self._containment.contain(decision, chosen, approved=protected)
         if self._containment.begun:
-            await self._ticket.tell(f"About what was held back: {decision.decision}. {self._what_was_done()}")
+            await self._ticket.tell(f"About what was held back: {decision.decision}. {self._closing.what_was_done()}")
         return decision
-
-    async def _stand_down(self, decision: Decision) -> None:
-        """A false positive: nothing is touched, and the SIEM's own incident hears of it."""
-        record = self._record
-        if record.ticket:
-            await self._ticket.tell(f"False positive, by {decision.analyst}: {decision.reason}")
-        if not record.alert.siem_incident_id:
-            return
-        marker = f"[{record.key}]"
-        text = f"Holdpoint: false positive, by {decision.analyst}: {decision.reason} {marker}"
-        request = CommentIncident(incident_id=record.alert.siem_incident_id, text=text, marker=marker)
-        try:
-            await steps.comment_incident(request, self._case.policy.enrich_within)
-            self._case.note(f"incident {record.alert.siem_incident_id} commented", source="siem")
-        except ActivityError as error:
-            self._case.note(f"incident could not be commented: {steps.reason_of(error)}", source="siem")
-
-    async def _tell_what_is_left(self) -> None:
-        """What is left for hands goes to the tier by mail: nobody reads a ticket at three in the morning."""
-        left = [action_line(a) for a in self._record.actions if a.state not in _NOT_FOR_HANDS]
-        if self._record.ticket and self._record.ticket.state != "open":
-            left.append(f"the ticket could not be opened: {self._record.ticket.reason}")
-        if left:
-            await self._asking.tell_tier("Left for hands: " + "; ".join(left) + ".")
-
-    async def _say_what_stays(self) -> None:
-        """A cancelled case undoes nothing: it says what was done, so that somebody can decide about it."""
-        self._record.question = None
-        self._case.note(
-            "case cancelled by an operator; what was done stays done", actor="an operator", source="temporal"
-        )
-        self._case.publish()
-        if any(action.state is not ActionState.LEFT_ALONE for action in self._record.actions):
-            await self._ticket.tell("The case was cancelled by an operator. What was done stays done.")
-
-    def _what_was_done(self) -> str:
-        return "; ".join(action_line(action) for action in self._record.actions) + "."
 
     @workflow.signal(description="A further alert about the same host joins this case")
     def alert(self, *arguments: Any) -> None:
         """Take a further alert. One that is here already, or is none, changes nothing."""
-        try:
-            joining = parse_alert(self._only("alert", arguments), self._record.alert.tenant)
-        except AlertRefused as error:
-            self._case.note(f"a signal 'alert' was no alert: {error}", source="signal")
-            return
-        if joining.destination_ip != self._record.alert.destination_ip:
-            told = f"alert {joining.id} is about {joining.destination_ip}: it needs a case of its own"
-            self._case.note(told, source="signal")
-        elif self._record.join(joining, self._case.now):
-            self._unseen.append(joining)
-            self._case.publish()
+        self._joining.take([self._only("alert", arguments)])
 
-    @workflow.signal(description='An analyst answers: {"decision","analyst","reason","actions"?,"question"?}')
-    def analyst_decision(self, *arguments: Any) -> None:
+    @workflow.signal(description="Further alerts about the same host join this case: a list of them")
+    def alerts(self, *arguments: Any) -> None:
+        """Take further alerts that came together."""
+        given = self._only("alerts", arguments)
+        self._joining.take(given if isinstance(given, list) else [given])
+
+    @workflow.signal(description='An analyst answers: {"decision","analyst","reason","actions"?,"question"?,"digest"?}')
+    async def analyst_decision(self, *arguments: Any) -> None:
         """Take an answer. One that does not count is recorded and changes nothing."""
-        raw = self._only("analyst_decision", arguments)
-        try:
-            self._accept(self._weighed(raw))
-        except AnswerRefused as refusal:
-            self._record.dissented(raw, str(refusal), self._case.now)
-            self._case.publish()
+        await self._answering.hear(self._only("analyst_decision", arguments))
+
+    @workflow.signal(description='An analyst has opened the question, and answered nothing: {"question","analyst"}')
+    def seen(self, *arguments: Any) -> None:
+        """Note that an analyst has seen the question."""
+        self._answering.saw(arguments[0] if arguments else None)
 
     @workflow.signal(dynamic=True)
     def unknown_signal(self, name: str, arguments: Sequence[RawValue]) -> None:
         """Say in the case that a signal of a name that nobody listens to came: it may have been an answer."""
         del arguments
-        told = f"a signal {name!r} came, which is none of alert, analyst_decision: nothing was done"
+        told = f"a signal {name!r} came, which is none of alert, alerts, analyst_decision, seen: nothing was done"
         self._case.note(told, source="signal")
         self._case.publish()
 
-    @workflow.update(description='Answer the question: {"decision","analyst","reason","actions"?,"question"?}')
-    def decide(self, answer: Any = None) -> dict[str, Any]:
+    @workflow.update(
+        description='Answer the question: {"decision","analyst","reason","actions"?,"question"?,"digest"?}'
+    )
+    async def decide(self, answer: Any = None) -> dict[str, Any]:
         """Take an answer that the validator found good; returns a receipt."""
-        accepted = self._weighed(answer)
-        question = self._record.question
-        self._accept(accepted)
-        lacking = question is not None and self._answer is None
-        return {
-            **({"waits_for": "a second approver, of another tier"} if lacking else {}),
-            "case_id": self._record.case_id,
-            "question": question.id if question else None,
-            "decision": accepted.decision.value,
-            "actions": [action.value for action in accepted.chosen],
-            "analyst": accepted.analyst,
-            "accepted_at": self._case.now.isoformat(),
-        }
+        try:
+            return await self._answering.take(answer)
+        except AnswerRefused as refusal:
+            at = self._case.now.isoformat()
+            raise ApplicationError(str(refusal), at, type="AnswerRefused", non_retryable=True) from None
 
     @decide.validator
     def _refuse(self, answer: Any = None) -> None:
         try:
-            self._weighed(answer)
+            self._answering.check(answer)
         except AnswerRefused as refusal:
             raise ApplicationError(str(refusal), type="AnswerRefused", non_retryable=True) from None
+
+    @property
+    def own_queues(self) -> tuple[Integration, ...]:
+        """The integrations whose steps go over a task queue of their own."""
+        return self._case.policy.own_queues if self._case.has_policy else ()
 
     @workflow.query(description="The case as JSON")
     def status(self) -> dict[str, Any]:
@@ -393,6 +421,13 @@ class SuspiciousUserActivity:
     def record(self) -> dict[str, Any]:
         """The case's record for export, unsealed."""
         return exported(self._record)
+
+    @workflow.query(description="The case for the desk, and who may see it there")
+    def desk(self) -> dict[str, Any]:
+        """The case for the desk, see ``incident.desk``."""
+        policy = self._case.policy if self._case.has_policy else None
+        electorate = self._asking.electorate() if policy else None
+        return desk_view(self._record, policy, electorate, workflow.info().run_id)
 
     @workflow.query(description="The case as text for a terminal")
     def timeline(self) -> str:
@@ -405,42 +440,3 @@ class SuspiciousUserActivity:
             told = f"signal {signal} came with {len(arguments)} arguments: the first one counts, if any"
             self._case.note(told, source="signal")
         return arguments[0] if arguments else None
-
-    def _weighed(self, raw: Any) -> Answer:
-        """An answer that counts. Raises AnswerRefused with the reason for every other."""
-        answer = read_answer(raw)
-        if not self._case.has_policy:
-            raise AnswerRefused("no question stands: the case has only just begun")
-        objection = self._asking.electorate().objection(answer.analyst)
-        if objection:
-            raise AnswerRefused(objection)
-        question, hold = self._record.question, self._hold_point
-        if hold is None or question is None or not hold.stands:
-            made = self._record.decision
-            told = f"{made.decision} by {made.who}" if made else f"the case is {self._record.stage}"
-            raise AnswerRefused(f"no question stands: {told}")
-        if answer.question and answer.question.casefold() != question.id.casefold():
-            raise AnswerRefused(f"question {answer.question} was withdrawn or answered; {question.id} stands")
-        if answer.actions is not None and not set(answer.actions) <= set(question.actions):
-            raise AnswerRefused(f"actions: {question.id} asks about {', '.join(question.actions)} only")
-        objection = self._asking.objection(answer, question)
-        if objection:
-            raise AnswerRefused(objection)
-        return answer
-
-    def _accept(self, answer: Answer) -> None:
-        """Take an answer that counts. One approval of two leaves the question standing and asks the other tiers."""
-        said = f"{answer.analyst} answered {answer.decision}: {answer.reason}"
-        self._case.note(said, actor=answer.analyst, source="hold point")
-        question, hold = self._record.question, self._hold_point
-        if question is not None and not self._asking.enough(answer, question):
-            self._errands.append(asyncio.create_task(self._asking.second(question)))
-            return
-        self._answer = answer
-        if hold:
-            hold.settle(Ending.ANSWERED)
-
-
-def _newer(old: Fact[Any], new: Fact[Any]) -> Fact[Any]:
-    """A read that failed does not unlearn what was known."""
-    return new if new.known or not old.known else old

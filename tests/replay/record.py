@@ -25,17 +25,20 @@ from temporalio.testing import WorkflowEnvironment
 
 from incident.alert import Alert
 from incident.evidence import Group
-from incident.policy import CasePolicy, OnUnanswered, Tier
+from incident.policy import Approval, CasePolicy, GuardrailPolicy, OnUnanswered, Tier
 from integrations.errors import Unreachable
 from starter import Started
 from tests.conftest import FAST, temporal_cli
-from tests.workflows.world import ANALYST, TIERS, Scene, World, alert, policy, working
+from tests.workflows.world import ANALYST, LEAD, TIERS, Scene, World, alert, policy, working
 from workflows import search_attributes
 
 HISTORIES: Final = Path(__file__).resolve().parent.parent / "histories"
 _SHORT = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=150"]
 CONTAIN = {"decision": "contain", "analyst": ANALYST, "reason": "seen it"}
 FALSE = {"decision": "false_positive", "analyst": ANALYST, "reason": "the nightly backup"}
+
+BOUND: Final = {"ask_directory": True, "renew_questions": True, "tell_answered": True}
+"""What binds an answer to what was asked, and to whom."""
 
 Play = Callable[[Scene, Alert], Awaitable[Started]]
 
@@ -44,6 +47,11 @@ def short(*, on_unanswered: OnUnanswered = OnUnanswered.CLOSE, **changes: Any) -
     """Tiers that wait for two seconds each."""
     tiers = tuple(Tier(**{**dict(tier), "wait": timedelta(seconds=2)}) for tier in TIERS)
     return policy(tiers=tiers, on_unanswered=on_unanswered, **changes)
+
+
+def bound(**changes: Any) -> CasePolicy:
+    """The rules of ``BOUND``, and a look every second."""
+    return policy(recheck_every=timedelta(seconds=1), **BOUND, **changes)
 
 
 async def contained(scene: Scene, given: Alert) -> Started:
@@ -143,6 +151,37 @@ async def resumed(scene: Scene, given: Alert) -> Started:
     return started
 
 
+async def renewed(scene: Scene, given: Alert) -> Started:
+    """Held; it turns out to be somebody else, who is asked about anew. The directory is asked, and dissent is told."""
+    scene.world.groups = {"SOC-Analysts": (ANALYST,)}
+    first = TIERS[0].model_copy(update={"analysts": (), "analysts_group": "SOC-Analysts"})
+    started = await _held(scene, given, bound(tiers=(first, *TIERS[1:])))
+    await scene.handle(started).signal("seen", {"question": "?", "analyst": ANALYST})
+    scene.world.account = "asmith"
+    other = {"account": "asmith", "guid": None, "dn": "CN=Ann Smith,OU=Staff,DC=corp,DC=example"}
+    scene.world.person = scene.world.person.model_copy(update=other)
+    await scene.until(started, lambda state: state["question"]["id"].endswith("-Q2"))
+    await scene.mailed(2)
+    await scene.handle(started).execute_update("decide", {**CONTAIN, "analyst": LEAD})
+    await scene.handle(started).signal("analyst_decision", FALSE)
+    await scene.end(started)
+    return started
+
+
+async def protected_renewed(scene: Scene, given: Alert) -> Started:
+    """A protected account: one approval, then the world changes, and two people approve anew."""
+    guardrails = GuardrailPolicy(protected_accounts=("jdoe",), protected_approval=Approval.TWO_TIERS)
+    started = await scene.start(given, bound(guardrails=guardrails))
+    await scene.until(started, _asked)
+    await scene.handle(started).execute_update("decide", CONTAIN)
+    scene.world.score = 90.0
+    await scene.until(started, lambda state: state["question"]["id"].endswith("-Q2") and state["question"]["asked"])
+    await scene.handle(started).execute_update("decide", CONTAIN)
+    await scene.handle(started).execute_update("decide", {**CONTAIN, "analyst": LEAD})
+    await scene.end(started)
+    return started
+
+
 PLAYS: Final[dict[str, Play]] = {
     play.__name__: play
     for play in (
@@ -156,6 +195,8 @@ PLAYS: Final[dict[str, Play]] = {
         protected,
         paused,
         resumed,
+        renewed,
+        protected_renewed,
     )
 }
 

@@ -21,7 +21,7 @@ from tests.workflows.world import STRICT
 from workflows.suspicious_user_activity import SuspiciousUserActivity
 
 SAVED = sorted(HISTORIES.glob("*.json"))
-HELD = ("answered", "escalated", "paused", "withdrawn")
+HELD = ("answered", "escalated", "paused", "withdrawn", "renewed", "protected_renewed")
 
 
 def history(path: Path) -> WorkflowHistory:

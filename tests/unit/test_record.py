@@ -31,7 +31,17 @@ CONTRACT_NAMES = {
     *("case_id", "alerts", "stage", "priority", "priority_history", "host", "user", "risk", "corroboration"),
     *("question", "decision", "dissent", "actions", "ticket", "outcome"),
 }
-OURS = {"reference", "device", "record"}
+OURS = {
+    "reference",
+    "device",
+    "record",
+    "superseded",
+    "voters",
+    "alerts_total",
+    "joined_alerts",
+    "others",
+    "others_total",
+}
 FACTS = ("host", "user", "risk", "corroboration", "device")
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from activities.record_page import page
-from activities.record_picture import WIDTH, picture
+from incident.picture import WIDTH, picture
 from incident.record import ActionRecord, Approved, CaseRecord, Question, TicketRecord
 from incident.requests import ActionState
 from incident.sealing import exported, seal

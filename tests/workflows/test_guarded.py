@@ -147,7 +147,7 @@ async def test_what_nobody_can_approve_is_left_for_hands(scene: Scene, only: str
     final = await scene.run(alert(), steering)
     assert final["outcome"] == "partially_contained"
     assert states(final) == {"quarantine_host": "verified", "disable_account": "left_alone"}
-    assert "protected accounts" in scene.world.mails[-1].text
+    assert "protected accounts" in " ".join(scene.world.mails[-1].text.split())
     assert scene.world.writes == ["quarantine"]
 
 

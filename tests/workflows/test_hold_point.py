@@ -241,3 +241,14 @@ async def test_a_case_that_waits_for_weeks_begins_its_history_anew(fast: Scene) 
     final = await fast.end(started)
     assert final["outcome"] == "contained"
     assert len(fast.world.tickets) == 1
+
+
+@pytest.mark.parametrize("alerts", range(1, 9))
+async def test_alerts_that_join_at_the_moment_of_the_answer_keep_no_case_open(scene: Scene, alerts: int) -> None:
+    started = await held(scene)
+    state = await scene.until(started, lambda state: state["question"] and state["question"]["asked"])
+    address = state["host"]["detail"]["ip"]
+    for _ in range(alerts):
+        assert (await scene.start(alert(destination_ip=address))).joined
+    await scene.handle(started).execute_update("decide", CONTAIN)
+    assert (await scene.end(started))["outcome"] == "contained"

@@ -6,6 +6,7 @@ The wire is tested elsewhere; here every answer, delay and failure is under the 
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -20,16 +21,20 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
+from activities.answer_links import LinkMaker
 from activities.case import CaseActivities
+from activities.chat import ChatActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
 from activities.failures import told_to_temporal
 from activities.ledger import LedgerActivities
+from activities.next_case import NextCaseActivities
 from activities.notification import NotificationActivities
 from activities.pulse import Pulse
 from activities.record import RecordActivities
 from activities.siem import SiemActivities
 from activities.ticketing import TicketingActivities
+from handing_over import handing_on
 from incident.alert import Alert, parse_alert
 from incident.evidence import Corroboration, Device, Fact, Host, Identity, Located, Person, Risk, Sighting
 from incident.policy import CasePolicy, GuardrailPolicy, OnUnanswered, Tier
@@ -43,11 +48,14 @@ from incident.requests import (
     Ticket,
     Written,
 )
+from incident.voters import FindElectorate, Voters
 from integrations.errors import NotFound
 from starter import Started, start_incident
 from workflows.containment_ledger import ContainmentLedger
+from workflows.next_case import NextCase
 from workflows.release_containment import ReleaseContainment
 from workflows.suspicious_user_activity import SuspiciousUserActivity
+from workflows.write_back import IncidentComment
 
 NOW = datetime(2026, 3, 14, 12, 34, 56, tzinfo=UTC)
 ANALYST, ON_CALL, LEAD = "ana@acme.example", "oncall@acme.example", "lead@acme.example"
@@ -118,6 +126,7 @@ class World:
             managers=(Identity(account="boss", upn="boss@corp.example", mails=("boss@acme.example",)),),
         )
         self.device_kind = "Workstation"
+        self.agent = "aid-1"
         self.online = True
         self.contained = False
         self.disabled = False
@@ -125,6 +134,7 @@ class World:
         self.tickets: dict[str, Any] = {}
         self.notes: list[str] = []
         self.mails: list[Any] = []
+        self.posts: list[Any] = []
         self.comments: list[str] = []
         self.failures: dict[str, list[BaseException]] = defaultdict(list)
         self.always: dict[str, BaseException] = {}
@@ -135,6 +145,11 @@ class World:
         self.reserved: list[Reserve] = []
         self.others = 0
         self.sign_ins: list[str | None] = []
+        self.electorates: list[FindElectorate] = []
+        self.groups: dict[str, tuple[str, ...]] = {}
+        self.recused: dict[str, str] = {}
+        self.accounts: dict[str, str] = {}
+        self.directory_gate: threading.Event | None = None
         self.attached: dict[str, bytes] = {}
         self.record_key: str | None = "a key of the tests, long enough"
 
@@ -187,6 +202,19 @@ class World:
         self._fail("find_person")
         return self.person
 
+    def find_electorate(self, request: FindElectorate) -> Voters:
+        self._fail("find_electorate")
+        self.electorates.append(request)
+        if self.directory_gate is not None:
+            self.directory_gate.wait(20)
+        groups = {tier: self.groups[name] for tier, name in request.groups.items() if name in self.groups}
+        looked_at = {*request.addresses, *(m for found in groups.values() for m in found if request.members_too)}
+        return Voters(
+            members=groups,
+            recused={mail: why for mail, why in self.recused.items() if mail in looked_at and request.suspect},
+            accounts={mail: account for mail, account in self.accounts.items() if mail in looked_at},
+        )
+
     def disable(self, account: Any) -> Written:
         self._fail("disable")
         if self.disabled:
@@ -198,7 +226,7 @@ class World:
     async def find_device(self, hostname: str, ip: str | None = None) -> Device:
         await self._meet("find_device")
         status = "contained" if self.contained else "normal"
-        return Device(id="aid-1", hostname=hostname, kind=self.device_kind, containment=status)
+        return Device(id=self.agent, hostname=hostname, kind=self.device_kind, containment=status)
 
     async def quarantine(self, device: Any) -> Written:
         await self._meet("quarantine")
@@ -245,10 +273,15 @@ class World:
             self.mailed.notify_all()
         return Delivery(message_id=mail.message_id, accepted=mail.recipients, refused={})
 
+    async def post(self, notice: Any) -> None:
+        await self._meet("post")
+        self.posts.append(notice)
+
 
 class _Directory:
     def __init__(self, world: World) -> None:
         self.find_person, self.disable, self.enable = world.find_person, world.disable, world.enable
+        self.find_electorate = world.find_electorate
         self._world = world
 
     def read_back(self, account: Any) -> ReadBack:
@@ -297,6 +330,7 @@ async def working(
     world: World,
     queue: str,
     worker_policy: CasePolicy | None = None,
+    desk: LinkMaker | None = None,
     ledger: LedgerActivities | None = None,
 ) -> AsyncIterator[None]:
     """A worker over the world, with the sandbox at its strictest and every bug a failure.
@@ -307,20 +341,28 @@ async def working(
     directory = DirectoryActivities(_Directory(world), "Active Directory")  # type: ignore[arg-type]
     endpoint = EndpointActivities(_Endpoint(world), "CrowdStrike Falcon")  # type: ignore[arg-type]
     ticketing = TicketingActivities(world)  # type: ignore[arg-type]
-    notification = NotificationActivities(world, "acme.example")  # type: ignore[arg-type]
+    notification = NotificationActivities(world, "acme.example", desk)  # type: ignore[arg-type]
     case = CaseActivities(client, worker_policy or policy())
+    take = handing_on(client, worker_policy or policy(), task_queue=queue)
     beside = _Steps(world)
     with ThreadPoolExecutor(16) as executor:
         async with Worker(
             client,
             task_queue=queue,
-            workflows=[SuspiciousUserActivity, ReleaseContainment, *([ContainmentLedger] if ledger else [])],
+            workflows=[
+                SuspiciousUserActivity,
+                ReleaseContainment,
+                IncidentComment,
+                NextCase,
+                *([ContainmentLedger] if ledger else []),
+            ],
             activities=[
                 siem.locate_host,
                 siem.score_risk,
                 siem.find_corroboration,
                 siem.comment_incident,
                 directory.find_person,
+                directory.find_electorate,
                 directory.disable_account,
                 directory.confirm_disabled,
                 directory.enable_account,
@@ -333,9 +375,11 @@ async def working(
                 ticketing.open_ticket,
                 ticketing.add_note,
                 notification.notify,
+                ChatActivities(world).post,  # type: ignore[arg-type]
                 case.snapshot_policy,
                 case.find_earlier,
                 case.containment_of,
+                NextCaseActivities(client, take).open_next,
                 RecordActivities(world, world.record_key).attach,  # type: ignore[arg-type]
                 (ledger or beside).reserve,
                 beside.confirm_elsewhere,
