@@ -13,6 +13,7 @@ from incident.policy import OnUnanswered
 from lab.certificates import make_certificates
 from lab.directory import DirectoryLab
 from lab.falcon import FalconLab
+from lab.issuer import IssuerLab, LabPerson
 from lab.mailbox import MailboxLab
 from lab.securonix import SecuronixLab
 from lab.servicenow import ServiceNowLab
@@ -44,6 +45,16 @@ TIERS = (
 )
 ANALYST = TIERS[0].analyst
 
+DESK_KEY = "lab-desk-key-of-this-run-alone"
+OUTSIDER = LabPerson("nils.berg@acme.example", "Nils Berg (no analyst)")
+PEOPLE = (
+    LabPerson(TIERS[0].analyst, "Ana Lopez"),
+    LabPerson(TIERS[1].analyst, "Omar Haddad"),
+    LabPerson(TIERS[2].analyst, "Lena Fischer"),
+    OUTSIDER,
+)
+"""Who can sign in at the desk."""
+
 
 class Environment:
     """Stand-ins for every system that Holdpoint talks to, over TLS on loopback. An asynchronous context manager.
@@ -59,6 +70,7 @@ class Environment:
         self.falcon = FalconLab()
         self.tickets = ServiceNowLab()
         self.mailbox = MailboxLab(self.certificates, username=MAIL_USER, password=MAIL_PASSWORD)
+        self.issuer = IssuerLab(list(PEOPLE))
         self._web = {
             name: Served(app, certificate=self.certificates.cert_file, key=self.certificates.key_file)
             for name, app in (
@@ -67,17 +79,20 @@ class Environment:
                 ("tickets", self.tickets.app),
             )
         }
+        # In clear, as loopback may be: a person's browser does not know the lab's authority.
+        self._sign_in_page = Served(self.issuer.app)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
-            for server in self._web.values():
+            for server in (*self._web.values(), self._sign_in_page):
                 await opening.enter_async_context(server)
             await opening.enter_async_context(self.mailbox)
             self.directory.start()
             opening.push_async_callback(asyncio.to_thread, self.directory.stop)
             self._open = opening.pop_all()
-        self._write_secrets()
+        self.issuer.url = self._sign_in_page.url
+        self._write_secrets(self._vendors())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -96,21 +111,28 @@ class Environment:
         on_unanswered: OnUnanswered,
         enrich_within: str = "14s",
         recheck_every: str = "1h",
+        desk_port: int | None = None,
         settle_within: str = "30s",
         max_per_hour: int = 100,
     ) -> Path:
-        """Write a settings file under that name; returns where. Each tier waits for ``wait``; lengths are ``30s``."""
+        """Write a settings file under that name; returns where. Each tier waits for ``wait``; lengths are ``30s``.
+
+        With ``desk_port`` there is a desk, for the bridge to serve there, and each analyst gets their own mail: a
+        link is one person's.
+        """
         path = self.folder / name
         policy = (
             f'[policy]\nmedium_at = {MEDIUM_AT}\nhigh_at = {HIGH_AT}\nrecheck_every = "{recheck_every}"\n'
             f'enrich_within = "{enrich_within}"\non_unanswered = "{on_unanswered}"\n'
             f'settle_within = "{settle_within}"\n\n[guardrails]\nmax_per_hour = {max_per_hour}\n'
         )
+        own = [f', "{tier.analyst}"' if desk_port else "" for tier in TIERS]
         tiers = [
-            f'[[tiers]]\nname = "{tier.name}"\nrecipients = ["{tier.recipient}"]\nanalysts = ["{tier.analyst}"]\n'
-            for tier in TIERS
+            f'[[tiers]]\nname = "{tier.name}"\nrecipients = ["{tier.recipient}"{more}]\nanalysts = ["{tier.analyst}"]\n'
+            for tier, more in zip(TIERS, own, strict=True)
         ]
-        sections = [self._systems(), policy, *(f'{tier}wait = "{wait}"\n' for tier in tiers)]
+        desk = [self._desk(desk_port)] if desk_port else []
+        sections = [self._systems(), policy, *desk, *(f'{tier}wait = "{wait}"\n' for tier in tiers)]
         path.write_text("\n".join(sections), encoding="utf-8")
         return path
 
@@ -156,8 +178,23 @@ sender = "{SENDER}"
 {ca}
 """
 
-    def _write_secrets(self) -> None:
-        secrets: Mapping[str, str] = {
+    def _desk(self, port: int) -> str:
+        url = f"http://127.0.0.1:{port}"
+        self.issuer.redirects.add(f"{url}/sign-in/callback")
+        self._write_secrets({"desk__key": DESK_KEY, "desk__oidc__client_secret": self.issuer.client_secret})
+        return f"""[desk]
+url = "{url}"
+provider = "oidc"
+[desk.oidc]
+issuer = "{self.issuer.url}"
+client_id = "{self.issuer.client_id}"
+
+[bridge]
+port = {port}
+"""
+
+    def _vendors(self) -> Mapping[str, str]:
+        return {
             "securonix__password": self.siem.password,
             "directory__password": self.directory.password,
             "endpoint__crowdstrike__client_secret": self.falcon.client_secret,
@@ -165,6 +202,8 @@ sender = "{SENDER}"
             "mail__password": MAIL_PASSWORD,
             "record__key": RECORD_KEY,
         }
+
+    def _write_secrets(self, secrets: Mapping[str, str]) -> None:
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, value in secrets.items():
             path = self.secrets / name

@@ -32,6 +32,9 @@ _FAST = (
     "--dynamic-config-value",
     "history.timerProcessorMaxPollRPS=2000",
 )
+_FAIR = ("--dynamic-config-value", "matching.enableFairness=true")
+"""No tenant waits for another one's backlog: docs/scaling.md."""
+
 _ALONE = ("--dynamic-config-value", "frontend.enableServerVersionCheck=false")
 """It asks nobody outside for a newer version."""
 
@@ -151,7 +154,7 @@ class TemporalServer(Child):
         self.port, self.ui_port = free_port(port), free_port(ui_port)
         command = [str(TEMPORAL), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port)]
         command += ["--ui-port", str(self.ui_port), "--db-filename", str(folder / "temporal.sqlite")]
-        command += [*_FAST, *_ALONE, "--log-level", "error"]
+        command += [*_FAST, *_FAIR, *_ALONE, "--log-level", "error"]
         super().__init__("Temporal", command, log=folder / "logs" / "temporal.log", variables=variables)
 
     @property
@@ -182,6 +185,25 @@ class WorkerProcess(Child):
         """Start it and wait until it polls."""
         await super().start()
         await self.until_ready(WORKER_READY)
+
+
+class BridgeProcess(Child):
+    """``python -m bridge``: the desk, at the port that its settings name."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str], port: int) -> None:
+        self.port = port
+        command = [sys.executable, "-m", "bridge"]
+        super().__init__("bridge", command, log=folder / "logs" / "bridge.log", variables=variables)
+
+    @property
+    def url(self) -> str:
+        """Where the desk is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        await super().start()
+        await self.until_ready(("127.0.0.1", self.port))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -13,24 +15,30 @@ from rich.text import Text
 from incident.policy import OnUnanswered
 from incident.text import plain
 from lab.demo import a_console, prepare, run
-from lab.environment import ANALYST
+from lab.environment import ANALYST, PEOPLE
 from lab.scenarios import SCENARIOS, Cast, Scenario, named
-from lab.servers import ROOT, TEMPORAL, LabFailed
+from lab.servers import ROOT, TEMPORAL, BridgeProcess, LabFailed, free_port
 from lab.stage import RUN_DIRECTORY, Stage, stage
 
 WAIT = "2h"
 """How long each tier has here."""
 
 _STARTED = ("high-corroborated", "high-alone", "risk-unknown")
+_DESK_PORT = 8088
 _LOOK_SECONDS = 0.5
 
 
 async def up(console: Console, folder: Path = RUN_DIRECTORY) -> int:
     """Start everything and a few cases, tell how to play with them, and keep it running."""
+    steering = {"wait": WAIT, "on_unanswered": OnUnanswered.HOLD, "recheck_every": "10m"}
+    port = free_port(_DESK_PORT)
     try:
-        async with stage(folder, console, wait=WAIT, on_unanswered=OnUnanswered.HOLD, recheck_every="10m") as on:
+        async with stage(folder, console, **steering, desk_port=port) as on, _desk(on, port) as bridge:
             on.say(f"Temporal {on.temporal.address}; files in {folder}")
             await prepare(on)
+            await bridge.start()
+            on.processes.keep(on.temporal, on.worker, bridge)
+            on.say(f"the desk is at {bridge.url} (process {bridge.pid})")
             cast = Cast(on.environment)
             alerts = {s.name: on.alert_file(s.name, cast.alert(s)) for s in SCENARIOS}
             post = asyncio.create_task(_keep_mail(on))
@@ -38,8 +46,8 @@ async def up(console: Console, folder: Path = RUN_DIRECTORY) -> int:
                 for name in _STARTED:
                     await on.starter_json("start", str(alerts[name]))
                     on.say(f"started {name}: {named(name).case_id}")
-                _explain(on, named("high-alone"), alerts["low-alone"])
-                await _until_something_ends(on)
+                _explain(on, bridge, named("high-alone"), alerts["low-alone"])
+                await _until_something_ends(on, bridge)
             finally:
                 post.cancel()
                 await asyncio.gather(post, return_exceptions=True)
@@ -51,8 +59,19 @@ async def up(console: Console, folder: Path = RUN_DIRECTORY) -> int:
     return 0
 
 
-async def _until_something_ends(on: Stage) -> None:
+@asynccontextmanager
+async def _desk(on: Stage, port: int) -> AsyncIterator[BridgeProcess]:
+    """The desk's process, not started so far; it is ended before Temporal is."""
+    bridge = BridgeProcess(on.folder, on.variables, port)
+    try:
+        yield bridge
+    finally:
+        await bridge.stop()
+
+
+async def _until_something_ends(on: Stage, bridge: BridgeProcess) -> None:
     while True:
+        bridge.check_alive()
         on.temporal.check_alive()
         on.worker.check_alive()
         await asyncio.sleep(_LOOK_SECONDS)
@@ -76,7 +95,7 @@ def _short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def _explain(on: Stage, paused: Scenario, another: Path) -> None:
+def _explain(on: Stage, bridge: BridgeProcess, paused: Scenario, another: Path) -> None:
     """Where everything is, and what to type in another terminal."""
     exports = {n: on.variables[n] for n in ("HOLDPOINT_CONFIG", "HOLDPOINT_SECRETS_DIR", "TEMPORAL_ADDRESS")}
     file = on.folder / "env"
@@ -85,6 +104,8 @@ def _explain(on: Stage, paused: Scenario, another: Path) -> None:
     case, who = paused.case_id, f'--analyst {ANALYST} --reason "seen it before"'
     lines = [
         "",
+        f"The desk          {bridge.url}",
+        *(f"  signs in        {one.name} <{one.mail}>" for one in PEOPLE),
         f"Temporal Web UI   {on.temporal.web_ui}",
         f"Alerts to start   {_short(another.parent)}/*.json",
         f"Mail and logs     {_short(on.folder / 'mail')}/, {_short(on.folder / 'logs')}/",

@@ -24,7 +24,7 @@ from incident.policy import OnUnanswered
 from lab.environment import Environment
 from tests import processes
 
-LINE = "Guardrails: protected groups"
+LINE = "Guardrails: groups"
 KNOWN = ["Crown-Jewels", "CORP\\ERP-Access", "crown-jewels", "Board ?U", "S-1-5-21-*-512"]
 DOWN = {"HOLDPOINT_DIRECTORY__SERVERS": '["ldaps://127.0.0.1:1"]'}
 
@@ -78,6 +78,18 @@ async def test_a_worker_refuses_groups_that_the_directory_does_not_know(place: P
         assert f"knows no group {name!r}" in line
     assert "worker ready" not in ran.err
     assert await place.pollers() == before, "it never asked for work"
+
+
+async def test_a_group_of_analysts_that_is_not_there_is_told_too(place: Place) -> None:
+    def tiers(group: str) -> str:
+        return json.dumps([{"name": "soc", "recipients": ["soc@acme.example"], "analysts_group": group, "wait": "1h"}])
+
+    there, lost = await asyncio.gather(
+        place.line(KNOWN, HOLDPOINT_TIERS=tiers("ERP-Access")), place.line(KNOWN, HOLDPOINT_TIERS=tiers("SOC-Tier-9"))
+    )
+    assert there["ok"]
+    assert not lost["ok"]
+    assert lost["detail"].startswith("tiers: the directory knows no analysts_group 'SOC-Tier-9'")
 
 
 async def test_a_worker_starts_where_all_are_known(place: Place, tmp_path: Path) -> None:
