@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo up test test-real faults crashes lint types check lock clean
+.PHONY: demo up test pictures test-real faults crashes bench bench-full lint types check lock clean
 
 demo: $(STAMP)  ## every row of the table, an outage, and a table at the end
 	$(BIN)/python -m lab.demo
@@ -24,6 +24,15 @@ faults: $(STAMP)  ## every integration step against every fault; python -m tests
 
 crashes: $(STAMP)  ## worker and server killed at every step and stage; python -m tests.crashes.table writes docs/crashes.md
 	$(BIN)/python -m pytest tests/crash_matrix
+
+pictures: $(STAMP)  ## the docs' pictures of mails, the desk and Temporal's Web UI, anew, by Debian's Chromium
+	HOLDPOINT_PICTURES=docs/pictures $(BIN)/python -m pytest tests/mail_pictures tests/browser
+
+bench: $(STAMP)  ## the figures of docs/performance.md, in some ten minutes on a machine that does nothing else
+	$(BIN)/python -m benchmarks
+
+bench-full: $(STAMP)  ## the same with 10,000 paused cases and with each setting of the worker: some two hours
+	$(BIN)/python -m benchmarks --full rows floor plain paused storm tuning
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
