@@ -35,6 +35,11 @@ class Course(StrEnum):
     PROTECTED = "the account is disabled at once, and a person is asked about the protected host"
     DISMISSED = "a person is asked and calls it a false positive"
     UNANSWERED = "two tiers are asked in turn, and nobody answers"
+    ELECTED = "a person is asked by the directory's word who may answer, and calls it a false positive"
+    CONFIGURED = "contained at once by the worker's own settings, which switch on all that a case may take along"
+    RELEASED = "contained at once, and released afterwards"
+    POLLED = "its incident is read by the poller, and it is contained at once by the worker's own settings"
+    FOLLOWED = "as dismissed, and an alert about somebody else gets the next case"
 
 
 class Wait(StrEnum):
@@ -101,8 +106,26 @@ class Cell:
     @property
     def needs_answer(self) -> bool:
         """Whether somebody answers in the course of it."""
-        return self.course in (Course.PROTECTED, Course.DISMISSED)
+        return self.course in (Course.PROTECTED, Course.DISMISSED, Course.ELECTED, Course.FOLLOWED)
 
+    @property
+    def configured(self) -> bool:
+        """Whether its settings are those of the worker."""
+        return self.course in (Course.CONFIGURED, Course.POLLED)
+
+    @property
+    def rule(self) -> str:
+        """The policy of its alert. What the poller takes has one of its own: it is told of every case's incident."""
+        return POLLED_RULE if self.course is Course.POLLED else RULE
+
+    @property
+    def other_alert(self) -> str:
+        """The id of the alert about somebody else at its address."""
+        return f"CM-{self.number:04}-OTHER"
+
+
+RULE: Final = "Large data transfer from web server"
+POLLED_RULE: Final = "Large data transfer from file server"
 
 STEPS: Final[dict[str, Course]] = {
     "siem.locate_host": Course.CONTAINED,
@@ -118,10 +141,35 @@ STEPS: Final[dict[str, Course]] = {
     "ticketing.add_note": Course.PROTECTED,
     "siem.comment_incident": Course.DISMISSED,
     "notification.notify": Course.DISMISSED,
-    "case.snapshot_policy": Course.CONTAINED,
+    "case.snapshot_policy": Course.CONFIGURED,
     "case.find_earlier": Course.CONTAINED,
+    "directory.find_electorate": Course.ELECTED,
+    "directory.confirm_elsewhere": Course.CONTAINED,
+    "ledger.reserve": Course.CONFIGURED,
+    "identity.revoke_sign_ins": Course.CONFIGURED,
+    "record.attach": Course.CONFIGURED,
+    "chat.post": Course.CONFIGURED,
+    "case.containment_of": Course.RELEASED,
+    "directory.enable_account": Course.RELEASED,
+    "directory.confirm_enabled": Course.RELEASED,
+    "endpoint.lift_quarantine": Course.RELEASED,
+    "endpoint.confirm_lifted": Course.RELEASED,
+    "siem.take_incidents": Course.POLLED,
+    "case.open_next": Course.FOLLOWED,
 }
 """Every step, and a course on which it is taken."""
+
+ASKS_FIRST: Final = ("notification.notify", "directory.find_electorate")
+"""The steps before a question stands: a case that is held there cannot be answered yet."""
+
+SPENT: Final[dict[tuple[str, Victim, Moment], str]] = {
+    **{
+        ("chat.post", Victim.SERVER, moment): "same, its line once or twice, or said to be doubtful"
+        for moment in Moment
+    },
+    ("directory.find_electorate", Victim.SERVER, Moment.AFTER): "same, or put to those configured, and it says so",
+}
+"""Where a step's own short budget may be spent before the server is back, and what that leaves open."""
 
 _WRITES = ("endpoint.quarantine_host", "directory.disable_account")
 _CONFIRMS = ("endpoint.confirm_quarantined", "directory.confirm_disabled")

@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
 import worker
 from activities.case import CaseActivities
+from activities.ledger import LedgerActivities
+from activities.next_case import NextCaseActivities
+from activities.siem_incidents import SiemIncidentActivities
+from incident.next_case import OpenNext
 from incident.policy import CasePolicy
-from incident.requests import EarlierCase, EarlierOutcome, SnapshotPolicy
+from incident.polling import Dealt, PageRequest, SiemIncident
+from incident.release import Containment, ContainmentOf
+from incident.requests import EarlierCase, EarlierOutcome, Reservation, Reserve, SnapshotPolicy
 from tests import processes
 from tests.crash_matrix.cells import Moment
 from tests.crash_matrix.gates import VARIABLE, Gates
+
+AT_GATES: Final = 128
+"""Steps at once: one that stands at its gate takes a place, and there is one for nearly every case of a blow."""
 
 
 class GatedWorker(processes.Worker):
@@ -29,9 +38,12 @@ class GatedWorker(processes.Worker):
         self._command = [self._command[0], "-m", "tests.crash_matrix.gated_worker"]
 
 
-async def _at(point: Moment) -> None:
+async def _at(point: Moment, request: Any = None) -> None:
     info = activity.info()
-    await Gates(Path(os.environ[VARIABLE])).passed(info.workflow_id or "", info.activity_type, point)
+    # A release and a poller's run are named after their case; what opens the next case is told of it.
+    named = (info.workflow_id or "").removeprefix("release-").removeprefix("poll-")
+    case_id = request.case_id if isinstance(request, OpenNext) else named
+    await Gates(Path(os.environ[VARIABLE])).passed(case_id, info.activity_type, point)
 
 
 class _Gated(Interceptor):
@@ -41,9 +53,10 @@ class _Gated(Interceptor):
 
 class _Edges(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        await _at(Moment.BEFORE)
+        request = input.args[0] if input.args else None
+        await _at(Moment.BEFORE, request)
         result = await super().execute_activity(input)
-        await _at(Moment.AFTER)
+        await _at(Moment.AFTER, request)
         return result
 
 
@@ -58,6 +71,32 @@ class _Case(CaseActivities):
         await _at(Moment.DURING)
         return await super().find_earlier(request)
 
+    @activity.defn(name="case.containment_of")
+    async def containment_of(self, request: ContainmentOf) -> Containment:
+        await _at(Moment.DURING)
+        return await super().containment_of(request)
+
+
+class _Next(NextCaseActivities):
+    @activity.defn(name="case.open_next")
+    async def open_next(self, request: OpenNext) -> str:
+        await _at(Moment.DURING, request)
+        return await super().open_next(request)
+
+
+class _Ledger(LedgerActivities):
+    @activity.defn(name="ledger.reserve")
+    async def reserve(self, request: Reserve) -> Reservation:
+        await _at(Moment.DURING)
+        return await super().reserve(request)
+
+
+class _Incidents(SiemIncidentActivities):
+    async def _dealt(self, incident: SiemIncident, request: PageRequest) -> Dealt:
+        """The page is read, and its cases are not started yet."""
+        await _at(Moment.DURING)
+        return await super()._dealt(incident, request)
+
 
 def _worker(*arguments: Any, interceptors: list[Interceptor], **options: Any) -> Worker:
     # Inside of the pulse: a step that stands at a gate is alive.
@@ -65,6 +104,13 @@ def _worker(*arguments: Any, interceptors: list[Interceptor], **options: Any) ->
 
 
 if __name__ == "__main__":
-    for name, gated in (("Worker", _worker), ("CaseActivities", _Case)):
+    for name, gated in (
+        ("MAX_ACTIVITIES", AT_GATES),
+        ("Worker", _worker),
+        ("CaseActivities", _Case),
+        ("NextCaseActivities", _Next),
+        ("LedgerActivities", _Ledger),
+        ("SiemIncidentActivities", _Incidents),
+    ):
         setattr(worker, name, gated)
     os._exit(worker.main())

@@ -1,6 +1,7 @@
 """Gates in the steps of a worker process: closed and opened by files, since whoever waits at one is to be killed.
 
-Only what nothing outside can see is held here: a step that has begun and sent nothing, and the steps that ask nobody.
+Only what nothing outside can see is held here: a step that has begun and sent nothing, and the steps that ask nobody
+but Temporal.
 """
 
 from __future__ import annotations

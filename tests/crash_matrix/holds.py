@@ -14,6 +14,7 @@ from aiosmtpd.smtp import Envelope
 from lab.directory_tree import DnKey
 from lab.environment import Environment
 from lab.faults import App, Message, Receive, Send
+from tests.crash_matrix.annex import Annex
 from tests.crash_matrix.cells import Cell, Moment
 
 REQUESTS: Final[dict[str, tuple[str, str]]] = {
@@ -30,6 +31,15 @@ REQUESTS: Final[dict[str, tuple[str, str]]] = {
     "ticketing.open_ticket": ("POST /api/now/table", "host"),
     "ticketing.add_note": ("PATCH /api/now/table", "host"),
     "notification.notify": ("mail to", "mail"),
+    "directory.find_electorate": ("search", "account"),
+    "directory.confirm_elsewhere": ("search", "account"),
+    "directory.enable_account": ("modify", "account"),
+    "directory.confirm_enabled": ("search", "account"),
+    "endpoint.lift_quarantine": ("/devices-actions/", "device"),
+    "endpoint.confirm_lifted": ("/entities/devices/", "device"),
+    "identity.revoke_sign_ins": ("/revokeSignInSessions", "account"),
+    "record.attach": ("POST /api/now/attachment", "host"),
+    "chat.post": ("POST /services/", "reference"),
 }
 """How a step's own request is told from others, once the step is let go: a word of it, and a name of its case."""
 
@@ -70,12 +80,12 @@ class Hold:
 class Holds:
     """The holds at every stand-in of one environment. ``changes`` counts what was changed in the directory."""
 
-    def __init__(self, lab: Environment) -> None:
+    def __init__(self, lab: Environment, annex: Annex) -> None:
         self.placed: list[Hold] = []
         self.changes: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._mails: dict[int, Hold | None] = {}
-        for faults in (lab.siem.faults, lab.falcon.faults, lab.tickets.faults):
+        for faults in (lab.siem.faults, lab.falcon.faults, lab.tickets.faults, annex.graph.faults, annex.chat.faults):
             faults._app = _HeldApp(faults._app, self)
         tree = lab.directory.tree
         self._search, self._modify = tree.search, tree.modify
@@ -83,10 +93,10 @@ class Holds:
             setattr(tree, name, getattr(self, name))
         lab.mailbox.around = self.mail
 
-    def place(self, cell: Cell, step: str, moment: Moment, device: str) -> Hold:
+    def place(self, cell: Cell, step: str, moment: Moment, *, device: str, reference: str) -> Hold:
         """Hold the next request of that step of that case."""
         word, name = REQUESTS[step]
-        names = {"device": device, "mail": cell.tiers[0]}
+        names = {"device": device, "mail": cell.tiers[0], "reference": reference}
         hold = Hold(moment, word, names.get(name) or str(getattr(cell, name)))
         self.placed.append(hold)
         return hold

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lab.environment import Environment
 from lab.mailbox import Received
+from tests.crash_matrix.annex import Annex
 from tests.crash_matrix.cells import Cell, Course
 
 Story = dict[str, Any]
@@ -22,6 +23,17 @@ WORLD: Final[dict[Course, tuple[str, dict[str, int]]]] = {
     ),
     Course.DISMISSED: ("false_positive", {"comments": 1, "mails": 1}),
     Course.UNANSWERED: ("unanswered", {"mails": 4}),
+    Course.ELECTED: ("false_positive", {"comments": 1, "mails": 1}),
+    Course.CONFIGURED: (
+        "contained",
+        {"quarantines": 1, "changes of the account": 1, "tickets": 1, "files": 2, "ended sessions": 1},
+    ),
+    Course.RELEASED: ("contained", {"quarantines": 2, "changes of the account": 2, "tickets": 1, "notes": 1}),
+    Course.POLLED: (
+        "contained",
+        {"quarantines": 1, "changes of the account": 1, "tickets": 1, "files": 2, "ended sessions": 1},
+    ),
+    Course.FOLLOWED: ("false_positive", {"comments": 1, "mails": 2}),
 }
 """A course's outcome, and what the systems have to hold of it; what is not named, not at all."""
 
@@ -32,8 +44,11 @@ _NOT_ALIKE: Final = (
     (re.compile(r"\bhp-[0-9a-f]{20}\b|\bHP-[0-9A-F]{8}\b"), "KEY"),
     (re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|\bS-1-5-21(-\d+){4}\b"), "ID"),
     (re.compile(r"\bINC\d+\b"), "NUMBER"),
+    (re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"), "SEAL"),
 )
-_DETAIL = re.compile(r"(verified|requested) \(.*\)")
+_BY_THE_WAY: Final = ("detail", "at", "until", "reference", "release_run_id", "events")
+_OPEN = re.compile(r"channel |who may answer|the directory")
+_DETAIL = re.compile(r"(verified|requested|accepted|in_force) \(.*\)")
 
 
 def mails(lab: Environment, cell: Cell) -> list[Received]:
@@ -41,22 +56,28 @@ def mails(lab: Environment, cell: Cell) -> list[Received]:
     return [mail for mail in lab.mailbox.messages if set(mail.recipients) & set(cell.tiers)]
 
 
-def world(lab: Environment, changes: Counter[str], cell: Cell) -> dict[str, int]:
-    """What the systems hold of a case. A mail that came twice with one Message-ID is one mail."""
+def world(lab: Environment, annex: Annex, changes: Counter[str], cell: Cell) -> dict[str, int]:
+    """What the systems hold of a case. A mail that came twice with one Message-ID is one mail.
+
+    Sessions that are ended twice are ended: the cloud directory cannot be asked whether they are.
+    """
+    files = [row["table_sys_id"] for row in lab.tickets.rows("sys_attachment")]
     device = lab.falcon.device(cell.host)
     rows = [row for row in lab.tickets.rows() if cell.host in row["description"]]
     return {
         "quarantines": sum(found == device.device_id for found, _ in lab.falcon.actions),
         "changes of the account": changes[cell.account],
         "tickets": len(rows),
+        "files": sum(files.count(row["sys_id"]) for row in rows),
+        "ended sessions": int(bool(annex.graph.revoked[f"id-of-{cell.account}"])),
         "notes": sum(len(lab.tickets.notes(row["sys_id"])) for row in rows),
         "comments": len(lab.siem.incidents[cell.incident_id].comments),
         "mails": len({mail.message["Message-ID"] for mail in mails(lab, cell)}),
     }
 
 
-def story(lab: Environment, cell: Cell, state: dict[str, Any], timeline: str) -> Story:
-    """The case's own word and what it left in the systems."""
+def story(lab: Environment, cell: Cell, state: dict[str, Any], timeline: str, errand: Any = None) -> Story:
+    """The case's own word, that of its release or of what began it or followed it, and what it left in the systems."""
     kept = {key: value for key, value in state.items() if key not in ("reference", "case_id")}
     for action in kept["actions"]:
         # How a write came about may differ: its answer was lost, and the next attempt found it done.
@@ -70,8 +91,22 @@ def story(lab: Environment, cell: Cell, state: dict[str, Any], timeline: str) ->
         "mails": sorted(letters),
         "host": device.status,
         "account": lab.directory.uac(cell.account),
+        "errand": of_errand(errand),
     }
     return dict(json.loads(_alike(json.dumps(told), cell, device.device_id)))
+
+
+def forgiven(told: Story) -> Story:
+    """Without what a step leaves open whose own budget may be spent: who may answer, and what a channel was told."""
+    state = {key: value for key, value in told["state"].items() if key not in ("voters", "record")}
+    return {**told, "state": state, "timeline": [line for line in told["timeline"] if not _OPEN.search(line)]}
+
+
+def of_errand(told: Any) -> Any:
+    """What a release or a poller's run has told, without times, and without how a write came about."""
+    if isinstance(told, dict):
+        return {key: of_errand(value) for key, value in told.items() if key not in _BY_THE_WAY}
+    return [of_errand(value) for value in told] if isinstance(told, list) else told
 
 
 def _alike(text: str, cell: Cell, device: str) -> str:
@@ -86,6 +121,7 @@ def _alike(text: str, cell: Cell, device: str) -> str:
         cell.tiers[0]: "TIER A",
         cell.tiers[1]: "TIER B",
         f"CM-{cell.number:04}": "ALERT",
+        f"SNX-{cell.incident_id}": "ALERT",
     }
     for name, word in names.items():
         text = text.replace(name, word)

@@ -18,16 +18,17 @@ from incident.policy import CasePolicy, GuardrailPolicy, OnUnanswered, Tier
 from lab.environment import ANALYST
 from lab.servers import LabFailed
 from starter import start_incident
-from tests.crash_matrix.cells import STEPS, Cell, Course, Moment, Victim, Wait, cells, control
+from tests.crash_matrix.annex import Annex
+from tests.crash_matrix.cells import ASKS_FIRST, SPENT, STEPS, Cell, Course, Moment, Victim, Wait, cells, control
+from tests.crash_matrix.errands import Errands
 from tests.crash_matrix.gated_worker import GatedWorker
 from tests.crash_matrix.gates import Gates
 from tests.crash_matrix.holds import REQUESTS, Holds
-from tests.crash_matrix.story import WORLD, Story, differences, mails, story, world
+from tests.crash_matrix.story import WORLD, Story, differences, forgiven, mails, story, world
 from tests.crashes.house import Case, House, house
 
 T = TypeVar("T")
 
-RULE = "Large data transfer from web server"
 PATIENCE = 120.0
 """Seconds; a mail's attempt is given up after 45, everything else sooner."""
 
@@ -36,6 +37,15 @@ _SOON, _LATER, _SHORT, _LONG = 16.0, 40.0, 6.0, 3600.0
 
 _OUTAGE = {Moment.BEFORE: 12.0, Moment.DURING: 12.0, Moment.AFTER: 50.0}
 """How long the server is gone at least, in seconds: longer than a step may go unheard, or than its attempt may take."""
+
+_BRIEF = ("chat.post", "directory.find_electorate")
+"""Steps with half a minute in all."""
+
+_PATIENT = ("case.open_next", "siem.take_incidents")
+"""Steps that ask nobody outside, and have minutes."""
+
+_LINES = 2
+"""What a channel hears of a case that nobody was asked about: the decision and the end."""
 
 _POLL = 0.05
 _CRASHES = (
@@ -57,13 +67,17 @@ class Struck:
 
 async def strike(folder: Path, victim: Victim, moment: Moment) -> list[Struck]:
     """One blow, in a house of its own."""
-    async with house(folder, (), GatedWorker) as standing, _blow(standing, victim, moment) as blow:
+    annex = Annex()
+    async with (
+        house(folder, (), GatedWorker, annex=annex, settle_within="5m") as standing,
+        _blow(standing, annex, victim, moment) as blow,
+    ):
         return await blow.play()
 
 
 @asynccontextmanager
-async def _blow(standing: House, victim: Victim, moment: Moment) -> AsyncIterator[Blow]:
-    blow = Blow(standing, victim, moment)
+async def _blow(standing: House, annex: Annex, victim: Victim, moment: Moment) -> AsyncIterator[Blow]:
+    blow = Blow(standing, annex, victim, moment)
     try:
         yield blow
     finally:
@@ -74,10 +88,11 @@ async def _blow(standing: House, victim: Victim, moment: Moment) -> AsyncIterato
 class Blow:
     """The cases of one house, and what strikes them."""
 
-    def __init__(self, standing: House, victim: Victim, moment: Moment) -> None:
-        self.house, self.victim, self.moment = standing, victim, moment
+    def __init__(self, standing: House, annex: Annex, victim: Victim, moment: Moment) -> None:
+        self.house, self.annex, self.victim, self.moment = standing, annex, victim, moment
+        self.errands = Errands(standing)
         self.gates = Gates(cast(GatedWorker, standing.worker).gates)
-        self.holds = Holds(standing.lab)
+        self.holds = Holds(standing.lab, annex)
         self._began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
         self._cases: dict[Cell, Case] = {}
         self._answered: set[Cell] = set()
@@ -92,13 +107,15 @@ class Blow:
         controls = {course: control(course) for course in Course if any(cell.course is course for cell in struck)}
         for cell in (*struck, *controls.values()):
             self._seed(cell)
-        # These may not stand for long before their time is up.
-        hurried = [cell for cell in struck if cell.wait or any(step not in REQUESTS for step in cell.held)]
+        # These may not stand for long before their time is up, and the last ones least of all.
+        last = [cell for cell in struck if set(cell.held) & set(_BRIEF)]
+        hurried = [cell for cell in struck if cell.wait or set(cell.held) - set(REQUESTS) - set(_PATIENT)]
         await asyncio.gather(*(self._undisturbed(cell) for cell in controls.values()))
         stories = {course: await self._told(cell) for course, cell in controls.items()}
-        await asyncio.gather(*(self._brought(cell) for cell in struck if cell not in hurried))
+        await asyncio.gather(*(self._brought(cell) for cell in struck if cell not in (*hurried, *last)))
         await asyncio.gather(*(self._brought(cell) for cell in hurried))
-        for cell in struck:
+        await asyncio.gather(*(self._brought(cell) for cell in last))
+        for cell in (cell for cell in struck if cell.stage):
             self._stages[cell] = (await self._asks(self._cases[cell], "status"))["stage"]
         await self._strike(struck)
         return list(await asyncio.gather(*(self._outcome(cell, stories[cell.course]) for cell in struck)))
@@ -107,35 +124,43 @@ class Blow:
         lab, at, mail = self.house.lab, self._began, f"{cell.account}@acme.example"
         who: dict[str, Any] = {"employeeid": cell.employee_id, "workemail": mail, "accountname": cell.account}
         lab.siem.add_host(cell.ip, cell.host, cell.account, at=at - timedelta(minutes=40))
-        lab.siem.add_violation(RULE, cell.ip, at=at, **who)
-        if cell.course in (Course.CONTAINED, Course.PROTECTED):
+        lab.siem.add_violation(cell.rule, cell.ip, at=at, **who)
+        if WORLD[cell.course][0] == "contained":
             lab.siem.add_violation("Upload to a file sharing site", "10.99.0.7", at=at - timedelta(hours=3), **who)
         lab.siem.add_user(cell.employee_id, mail, account=cell.account, score=90.0)
         lab.siem.add_risk(cell.employee_id, mail, 90.0)
-        lab.siem.add_incident(cell.incident_id)
+        if cell.course is not Course.POLLED:
+            lab.siem.add_incident(cell.incident_id)
+        self.annex.graph.add_user(f"id-of-{cell.account}", f"{cell.account}@corp.example", mail)
         extra = {"employeeID": [cell.employee_id]}
         lab.directory.add_user(cell.account, mail=mail, upn=f"{cell.account}@corp.example", extra=extra)
         lab.falcon.add_device(cell.host, reads_until_contained=0)
 
     async def _start(self, cell: Cell) -> Case:
-        alert = {
+        if cell.course is Course.POLLED:
+            return await self.errands.polled(cell)
+        given = None if cell.configured else policy(cell)
+        started = await start_incident(self.house.client, self._alert(cell), policy=given)
+        return self.house.client.get_workflow_handle(started.case_id, run_id=started.run_id, result_type=dict[str, Any])
+
+    def _alert(self, cell: Cell) -> dict[str, Any]:
+        return {
             "id": f"CM-{cell.number:04}",
-            "rule": RULE,
+            "rule": cell.rule,
             "occurred_at": self._began.isoformat(),
             "severity": "medium",
             "destination_ip": cell.ip,
             "tenant": "acme",
             "siem_incident_id": cell.incident_id,
         }
-        given = None if "case.snapshot_policy" in cell.held else policy(cell)
-        started = await start_incident(self.house.client, alert, policy=given)
-        return self.house.client.get_workflow_handle(started.case_id, run_id=started.run_id, result_type=dict[str, Any])
 
     async def _undisturbed(self, cell: Cell) -> None:
         self._cases[cell] = await self._start(cell)
         if cell.needs_answer:
             await self._answer(cell)
         await self._result(cell)
+        if cell.course is Course.RELEASED:
+            await self.errands.release(cell)
 
     async def _brought(self, cell: Cell) -> None:
         """Bring a case to where the blow is to find it, but for the request that is held at its system."""
@@ -144,7 +169,10 @@ class Blow:
             if step not in REQUESTS:
                 self.gates.close(cell.case_id, step, self.moment)
         self._cases[cell] = await self._start(cell)
-        if cell.needs_answer and cell.held and "notification.notify" not in cell.held:
+        if cell.course is Course.RELEASED:
+            await self._result(cell)
+            await self.errands.release(cell)
+        if cell.needs_answer and cell.held and not set(cell.held) & set(ASKS_FIRST):
             await self._answer(cell)
         if cell.wait:
             self._due[cell] = datetime.fromisoformat((await self._asked(cell))["due_at"])
@@ -186,7 +214,10 @@ class Blow:
         lab, held = self.house.lab, [(cell, step) for cell in struck for step in cell.held]
         for cell, step in held:
             if step in REQUESTS:
-                self.holds.place(cell, step, self.moment, lab.falcon.device(cell.host).device_id)
+                named = "reference" in REQUESTS[step]
+                reference = (await self._asks(self._cases[cell], "status"))["reference"] if named else ""
+                device = lab.falcon.device(cell.host).device_id
+                self.holds.place(cell, step, self.moment, device=device, reference=reference)
         self.gates.open(Moment.BEFORE)
         for hold in self.holds.placed:
             await self._until(hold.arrived.is_set, *hold.words)
@@ -202,11 +233,14 @@ class Blow:
             if cell.needs_answer and cell not in self._answered:
                 await self._answer(cell)
             await self._result(cell)
+            told = await self._told(cell)
         except (TimeoutError, LabFailed):
             state = await self._asks(self._cases[cell], "timeline")
             struck.differences.append(f"did not come to its end: {state}")
             return struck
-        told = await self._told(cell)
+        struck.excused = SPENT.get((cell.row, self.victim, self.moment), "")
+        if struck.excused:
+            told, wanted = forgiven(told), forgiven(wanted)
         if told["state"]["outcome"] != WORLD[cell.course][0]:
             struck.differences.append(f"the outcome is {told['state']['outcome']}")
         struck.differences += differences(told, wanted)
@@ -216,15 +250,32 @@ class Blow:
         if cell in self._closed:
             struck.differences += await self._wrong_after_the_end(cell)
         letters = mails(self.house.lab, cell)
-        again = len(letters) - world(self.house.lab, self.holds.changes, cell)["mails"]
+        again = len(letters) - self._world(cell)["mails"]
         if len({(mail.message["Message-ID"], mail.text) for mail in letters}) != len(letters) - again:
             struck.differences.append("a mail came again with another text")
         if again:
             struck.excused = f"one question, {again + 1} deliveries with one Message-ID"
+        if "chat.post" in cell.held:
+            await self._heard(struck)
         return struck
 
+    async def _heard(self, struck: Struck) -> None:
+        """Each line has to be in the channel; a webhook cannot be asked for one, so one may be there twice."""
+        reference = (await self._asks(self._cases[struck.cell], "status"))["reference"]
+        lines = [line.text for line in self.annex.chat.messages if reference in line.text]
+        again = len(lines) - len(set(lines))
+        if len(set(lines)) != _LINES:
+            struck.differences.append(f"the channel heard {lines}")
+        if again and (self.victim, self.moment) == (Victim.WORKER, Moment.AFTER):
+            struck.excused = f"one line, {again + 1} posts"
+        elif again and not struck.excused:
+            struck.differences.append(f"the channel heard {again} lines once more")
+
+    def _world(self, cell: Cell) -> dict[str, int]:
+        return world(self.house.lab, self.annex, self.holds.changes, cell)
+
     def _wrong_in_the_world(self, cell: Cell) -> list[str]:
-        seen = world(self.house.lab, self.holds.changes, cell)
+        seen = self._world(cell)
         wanted = dict.fromkeys(seen, 0) | WORLD[cell.course][1]
         return [f"{what}: {seen[what]}, not {wanted[what]}" for what in seen if seen[what] != wanted[what]]
 
@@ -232,7 +283,9 @@ class Blow:
         """A blow that was none, or a workflow that crashed."""
         scheduled: dict[int, str] = {}
         attempts: dict[str, int] = {}
-        async for event in self._cases[cell].fetch_history_events():
+        async for event in self.errands.histories(cell, self._cases[cell]):
+            if event.event_id == 1:
+                scheduled = {}
             scheduled[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
             begun = event.activity_task_started_event_attributes
             if begun.attempt:
@@ -269,11 +322,15 @@ class Blow:
 
     async def _told(self, cell: Cell) -> Story:
         case = self._cases[cell]
+        async with asyncio.timeout(PATIENCE):
+            errand = await self.errands.ended(cell, case)
         state, timeline = await self._asks(case, "status"), await self._asks(case, "timeline")
-        return story(self.house.lab, cell, state, timeline)
+        return story(self.house.lab, cell, state, timeline, errand)
 
     async def _result(self, cell: Cell) -> dict[str, Any]:
         async with asyncio.timeout(PATIENCE):
+            if cell.course is Course.POLLED:
+                self._cases[cell] = await self.errands.opened(cell)
             return await self._cases[cell].result()
 
     async def _answer(self, cell: Cell) -> None:
@@ -282,6 +339,9 @@ class Blow:
 
     async def _signal(self, cell: Cell) -> None:
         self._answered.add(cell)
+        if cell.course is Course.FOLLOWED:
+            other = {**self._alert(cell), "id": cell.other_alert, "user_account": "somebody.else"}
+            await self._cases[cell].signal("alert", other)
         decision = "contain" if cell.course is Course.PROTECTED else "false_positive"
         answer = {"decision": decision, "analyst": ANALYST, "reason": "looked into it"}
         await self._cases[cell].signal("analyst_decision", answer)
@@ -330,6 +390,8 @@ def policy(cell: Cell) -> CasePolicy:
         contain_within=timedelta(minutes=5),
         verify_within=timedelta(minutes=5),
         ticket_within=timedelta(minutes=5),
+        ask_directory=cell.course is Course.ELECTED,
+        tell_apart=cell.course is Course.FOLLOWED,
         tiers=tuple(
             Tier(name=name, recipients=(mail,), analysts=(ANALYST,), wait=timedelta(seconds=wait))
             for name, mail, wait in zip("ab", cell.tiers, waits, strict=True)

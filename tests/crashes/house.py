@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -130,14 +130,37 @@ class House:
             assert action["changed"], action
 
 
+class Annexed(Protocol):
+    """More systems for a house, which the settings have to name."""
+
+    def standing(self, lab: Environment) -> AbstractAsyncContextManager[Any]:
+        """Serve them."""
+
+    def switch_on(self, settings: Path, lab: Environment) -> None:
+        """Name them in the settings."""
+
+
 @asynccontextmanager
 async def house(
-    folder: Path, scenarios: tuple[Scenario, ...], working: type[processes.Worker] = processes.Worker
+    folder: Path,
+    scenarios: tuple[Scenario, ...],
+    working: type[processes.Worker] = processes.Worker,
+    *,
+    annex: Annexed | None = None,
+    settle_within: str = "30s",
 ) -> AsyncIterator[House]:
     """Everything up, and down again by process id whatever happens."""
     (folder / "logs").mkdir(parents=True)
-    async with Environment(folder) as lab:
-        settings = lab.write_settings("holdpoint.toml", wait="1h", on_unanswered=OnUnanswered.CLOSE, enrich_within="2m")
+    async with Environment(folder) as lab, annex.standing(lab) if annex else nullcontext():
+        settings = lab.write_settings(
+            "holdpoint.toml",
+            wait="1h",
+            on_unanswered=OnUnanswered.CLOSE,
+            enrich_within="2m",
+            settle_within=settle_within,
+        )
+        if annex:
+            annex.switch_on(settings, lab)
         env = processes.variables(folder, **lab.variables(settings))
         server = TemporalServer(folder, env, port=0, ui_port=0)
         env["TEMPORAL_ADDRESS"] = server.address

@@ -25,21 +25,31 @@ one of the two gets SIGKILL and is started again.
 
 **{_SAME}** means: as if nothing had happened. The case ended just like one on the same course that nothing struck: with
 the same outcome, priorities, facts, decision and timeline; with one ticket, one note, one comment, one mail a turn of a
-question, one containment of the host and one change of the account. The state before each action is the true one, and
-no timer fired early or was lost. What a cell says instead is where that is not so.
+question, one containment of the host and one change of the account, and one more of both where it is released. The
+state before each action is the true one, and no timer fired early or was lost. What a cell says instead is where that
+is not so.
 
 ## At each step
 
 The blow falls **before** the step (a worker has it and has sent nothing), **during** it (the system has the request,
 and nothing came of it) or **after** it (the system has done it, and its answer never leaves). What a dead worker asked
 for and the system had not begun never happens; a living worker's request goes on while the server is down. That is for
-longer than a step may go unheard (12 s), and *after* it even for longer than an attempt may take (50 s). The two
-`case.` steps ask nobody outside: *during* is in the middle of their code, *after* is before Temporal has their result.
+longer than a step may go unheard (12 s), and *after* it even for longer than an attempt may take (50 s). The
+`case.` steps and `ledger.reserve` ask nobody but Temporal, and `siem.take_incidents` starts cases: there *during* is in
+the middle of their code, and *after* is before Temporal has their result. The steps that undo, and
+`case.containment_of`, are those of the case's release; `siem.take_incidents` is a run of the poller, and
+`case.open_next` the workflow that opens the case of alerts about somebody else.
 """
 _MAIL: Final = """
 Mail is the exception by its nature: SMTP cannot be asked whether it took a message. A worker that dies between the
 relay's taking a mail and its answer leaves nobody who knows, so the next attempt sends the mail again: better twice
 than never. Both have the same text and the same Message-ID, by which they are known as one and stand in one thread.
+So is a line in a channel: a webhook cannot be asked either, and the line is posted again. Sessions that are ended twice
+are ended.
+
+Two steps have half a minute in all, so that no case waits for them: a line in a channel, and asking the directory who
+may answer. A server that is gone for so long leaves open how they ended: the case may say that the channel could not be
+told, or that who may answer stays as configured. All else of it is the same.
 """
 _STAGES: Final = """
 ## At each stage

@@ -5,11 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-SIEM = ("siem.locate_host", "siem.score_risk", "siem.find_corroboration", "siem.comment_incident")
-ENDPOINT = ("endpoint.find_device", "endpoint.quarantine_host", "endpoint.confirm_quarantined")
-TICKETING = ("ticketing.open_ticket", "ticketing.add_note")
-DIRECTORY = ("directory.find_person", "directory.disable_account", "directory.confirm_disabled")
+POLL: Final = "siem.take_incidents"
+ELECTORATE: Final = "directory.find_electorate"
+ELSEWHERE: Final = "directory.confirm_elsewhere"
+REVOKE: Final = "identity.revoke_sign_ins"
+ATTACH: Final = "record.attach"
+POST: Final = "chat.post"
+RELEASES: Final = {
+    "directory.enable_account": "disable_account",
+    "directory.confirm_enabled": "disable_account",
+    "endpoint.lift_quarantine": "quarantine_host",
+    "endpoint.confirm_lifted": "quarantine_host",
+}
+"""The steps of a release, and the action that each of them undoes."""
+
+SIEM = ("siem.locate_host", "siem.score_risk", "siem.find_corroboration", "siem.comment_incident", POLL)
+ENDPOINT = (
+    *("endpoint.find_device", "endpoint.quarantine_host", "endpoint.confirm_quarantined"),
+    *("endpoint.lift_quarantine", "endpoint.confirm_lifted"),
+)
+TICKETING = ("ticketing.open_ticket", "ticketing.add_note", ATTACH)
+DIRECTORY = (
+    *("directory.find_person", ELECTORATE, "directory.disable_account", "directory.confirm_disabled", ELSEWHERE),
+    *("directory.enable_account", "directory.confirm_enabled"),
+)
 MAIL = ("notification.notify",)
+IDENTITY = (REVOKE,)
+CHAT = (POST,)
+
+NOT_STRUCK: Final = dict.fromkeys(
+    (
+        *("case.snapshot_policy", "case.find_earlier", "case.containment_of", "case.open_next"),
+        "ledger.reserve",
+    ),
+    "asks a worker or Temporal alone, and Temporal's protocol knows none of these faults: docs/crashes.md has it",
+)
+"""The steps that meet no fault here, and why."""
 
 REFUSED = "refused"
 CONNECT_TIMEOUT = "connect timeout"
@@ -58,10 +89,17 @@ WRITES: Final[dict[str, str]] = {
     "endpoint.quarantine_host": "POST /devices/entities/devices-actions",
     "ticketing.open_ticket": "POST /api/now/table",
     "ticketing.add_note": "PATCH /api/now/table",
+    "endpoint.lift_quarantine": "POST /devices/entities/devices-actions",
+    ATTACH: "POST /api/now/attachment/file",
+    REVOKE: "POST /v1.0/users",
+    POST: "POST /services/",
 }
 """The request of a writing step that meets the fault; of a reading step, it is the data and not the login."""
 
-READS: Final = {"siem": "/spotter/", "endpoint": "/devices/", "ticketing": "/api/now/table"}
+READS: Final = {"siem": "/spotter/", "endpoint": "/devices/", "ticketing": "/api/now/table", POLL: "type=list"}
+_MODIFIES: Final = ("directory.disable_account", "directory.enable_account")
+BLIND: Final = (REVOKE, POST)
+"""Writing steps whose system cannot be asked whether it has done it: tried again they do it again."""
 
 _HAS_EFFECT = (ANSWER_LOST, "truncated JSON", "slow drip")
 """Faults that spoil the answer alone."""
@@ -79,7 +117,7 @@ class Cell:
     @property
     def integration(self) -> str:
         """The part of the step's name before the dot."""
-        return self.step.partition(".")[0]
+        return "ticketing" if self.step == ATTACH else self.step.partition(".")[0]
 
     @property
     def name(self) -> str:
@@ -94,12 +132,17 @@ class Cell:
     @property
     def writes(self) -> bool:
         """Whether the step changes something, mail aside."""
-        return self.step in WRITES or self.step == "directory.disable_account"
+        return self.step in WRITES or self.step in _MODIFIES
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether a writing step does what it has to each time, and its answer alone is spoiled."""
+        return self.writes and self.fault in _HAS_EFFECT
 
     @property
     def recovers(self) -> bool:
         """Whether the case has to end as if nothing had been: the fault passed, or the effect shows at the retry."""
-        return not self.lasting or (self.writes and self.fault in _HAS_EFFECT)
+        return not self.lasting or (self.has_effect and self.step not in BLIND)
 
     @property
     def ip(self) -> str:
@@ -132,6 +175,11 @@ class Cell:
         return f"sua-acme-{self.ip}"
 
     @property
+    def answered(self) -> bool:
+        """Whether a person is asked in the course of it who answers."""
+        return self.step in ("siem.comment_incident", "ticketing.add_note", ELECTORATE)
+
+    @property
     def tiers(self) -> tuple[str, str]:
         """The mail addresses of its two tiers."""
         return f"soc-{self.number}@acme.example", f"lead-{self.number}@acme.example"
@@ -141,11 +189,12 @@ class Cell:
 class Expected:
     """What the design names for a cell. ``unknown`` is the fact that is not known, ``told`` is in the timeline.
 
-    ``stage`` is ``closed`` or ``awaiting_decision``; the counts are what the stand-ins hold of the case.
+    ``stage`` is ``closed`` or ``awaiting_decision``, and ``None`` where no case comes about; the counts are what the
+    stand-ins hold of it. ``released`` is the outcome of its release, ``left`` the action that this leaves for hands.
     """
 
     outcome: str | None = "contained"
-    stage: str = "closed"
+    stage: str | None = "closed"
     disabled: bool = True
     quarantined: bool = True
     ticket: str | None = "open"
@@ -155,6 +204,8 @@ class Expected:
     failed: str | None = None
     tier_told: bool = False
     told: str | None = None
+    released: str | None = None
+    left: str | None = None
 
 
 _HELD = Expected(outcome=None, stage="awaiting_decision", disabled=False, quarantined=False, ticket=None)
@@ -176,6 +227,11 @@ def _partly(failed: str, **more: Any) -> Expected:
     return Expected(**{**vars(_PARTLY), "failed": failed, **more})
 
 
+def _released(left: str | None = None, **more: Any) -> Expected:
+    known = {"disabled": False, "quarantined": False, "notes": 1, "tier_told": left is not None, "left": left}
+    return Expected(released="partially_released" if left else "released", **{**known, **more})
+
+
 _CONTAINED = Expected()
 _ROWS: Final[dict[str, tuple[Expected, Expected]]] = {
     "siem.locate_host": (_CONTAINED, _unknown("host")),
@@ -194,6 +250,16 @@ _ROWS: Final[dict[str, tuple[Expected, Expected]]] = {
         _FALSE,
         Expected(**{**vars(_FALSE), "outcome": "unanswered", "comments": 0, "told": "FAILED"}),
     ),
+    POLL: (_CONTAINED, Expected(**{**vars(_HELD), "stage": None})),
+    ELECTORATE: (_FALSE, Expected(**{**vars(_FALSE), "told": "who may answer stays as configured"})),
+    ELSEWHERE: (_CONTAINED, Expected(failed="disable_account", told="in_force")),
+    REVOKE: (_CONTAINED, Expected(told="not revoked")),
+    ATTACH: (_CONTAINED, Expected(told="record could not be attached")),
+    POST: (_CONTAINED, Expected(told="channel could not be told")),
+    "directory.enable_account": (_released(), _released("disable_account", disabled=True)),
+    "directory.confirm_enabled": (_released(), _released("disable_account")),
+    "endpoint.lift_quarantine": (_released(), _released("quarantine_host", quarantined=True)),
+    "endpoint.confirm_lifted": (_released(), _released("quarantine_host")),
 }
 
 
@@ -202,14 +268,16 @@ def faults_of(step: str) -> list[str]:
     if step in MAIL:
         return [REFUSED, CONNECT_TIMEOUT, *SMTP]
     if step in DIRECTORY:
-        answered = [fault for fault in LDAP if fault != ANSWER_LOST or step == "directory.disable_account"]
+        answered = [fault for fault in LDAP if fault != ANSWER_LOST or step in _MODIFIES]
         return [REFUSED, CONNECT_TIMEOUT, *answered]
-    # A reading step has no effect that could come before the loss; basic authentication has no token.
-    left_out = {*([] if step in WRITES else [ANSWER_LOST]), *([TOKEN_EXPIRED] if step in TICKETING else [])}
+    # A reading step has no effect that could come before the loss; basic authentication and a webhook have no token,
+    # and a webhook's answer is too short to drip.
+    no_token = [TOKEN_EXPIRED] if step in (*TICKETING, *CHAT) else []
+    left_out = {*([] if step in WRITES else [ANSWER_LOST]), *no_token, *(["slow drip"] if step in CHAT else [])}
     return [REFUSED, CONNECT_TIMEOUT, *(fault for fault in HTTP if fault not in left_out)]
 
 
-STEPS: Final = (*SIEM, *DIRECTORY, *ENDPOINT, *TICKETING, *MAIL)
+STEPS: Final = (*SIEM, *DIRECTORY, *IDENTITY, *ENDPOINT, *TICKETING, *MAIL, *CHAT)
 CELLS: Final = tuple(
     Cell(number, *cell)
     for number, cell in enumerate(

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
+import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.case import CaseActivities
 from activities.pulse import Pulse
+from cases import release_case, released
 from incident.alert import parse_alert
 from incident.policy import CasePolicy, GuardrailPolicy, OnUnanswered, Tier
-from tests.faults.matrix import UNDELIVERABLE, Cell, expected
+from incident.polling import PollInput
+from lab.servers import ROOT
+from polling import taking
+from settings import Settings
+from tests.faults.matrix import (
+    ATTACH,
+    ELECTORATE,
+    ELSEWHERE,
+    POLL,
+    POST,
+    RELEASES,
+    REVOKE,
+    UNDELIVERABLE,
+    Cell,
+    expected,
+)
 from tests.faults.wire import RULE, Front, Wire
+from tests.faults.world import wrong_in_the_world
 from workflows.case import CaseInput
+from workflows.poll_incidents import IncidentPoller
+from workflows.release_containment import ReleaseContainment
 from workflows.suspicious_user_activity import SuspiciousUserActivity
 
 QUEUE = "fault-matrix"
@@ -32,12 +56,24 @@ AT_ONCE = 32
 SHARE = 50
 """Cells that share their stand-ins and a worker."""
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 ANALYST = "ana.lopez@acme.example"
 _LONG, _SHORT, _WRITE_SHORT = timedelta(seconds=45), timedelta(seconds=8), timedelta(seconds=8)
 _TOKEN: Final = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}\.[0-9a-f]{32}")
-_HELD_STEPS = ("siem.comment_incident", "notification.notify")
-_ENRICHES = ("siem.locate_host", "siem.score_risk", "siem.find_corroboration", "directory.find_person")
+_HELD_STEPS = ("siem.comment_incident", "notification.notify", ELECTORATE)
+_READS = (
+    *("siem.locate_host", "siem.score_risk", "siem.find_corroboration", "directory.find_person"),
+    *("endpoint.find_device", "siem.comment_incident", ATTACH),
+)
+_WRITES = (
+    *("directory.disable_account", "directory.enable_account"),
+    *("endpoint.quarantine_host", "endpoint.lift_quarantine"),
+)
+_CONFIRMS = (
+    *("directory.confirm_disabled", "directory.confirm_enabled", ELSEWHERE),
+    *("endpoint.confirm_quarantined", "endpoint.confirm_lifted"),
+)
+"""The steps by the budget that they share."""
 
 State = dict[str, Any]
 
@@ -49,6 +85,7 @@ class Played:
     cell: Cell
     state: State = field(default_factory=dict)
     told: str = ""
+    release: State = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
 
 
@@ -67,14 +104,14 @@ async def _play_share(
     client: Client, folder: Path, cells: Sequence[Cell], executor: ThreadPoolExecutor, room: asyncio.Semaphore
 ) -> list[Played]:
     queue = f"{QUEUE}-{folder.name}"
-    case = CaseActivities(client, _policy(cells[0]))
+    case = CaseActivities(client, policy(cells[0]))
     async with (
         Wire(folder) as wire,
         Worker(
             client,
             task_queue=queue,
-            workflows=[SuspiciousUserActivity],
-            activities=[*wire.steps(), case.find_earlier, case.snapshot_policy],
+            workflows=[SuspiciousUserActivity, ReleaseContainment, IncidentPoller],
+            activities=[*wire.steps(), case.find_earlier, case.snapshot_policy, case.containment_of],
             activity_executor=executor,
             interceptors=[Pulse()],
         ),
@@ -101,39 +138,105 @@ async def _play(client: Client, wire: Wire, queue: str, cell: Cell, room: asynci
     played = Played(cell)
     async with room:
         front = await wire.prepare(cell, further=cell.step not in _HELD_STEPS)
-        handle: WorkflowHandle[Any, State] = await client.start_workflow(
-            "SuspiciousUserActivity",
-            CaseInput(alert=parse_alert(_alert(wire, cell), "acme"), policy=_policy(cell)),
-            id=cell.case_id,
-            task_queue=queue,
-            result_type=dict,
-        )
+        handle: WorkflowHandle[Any, State] = client.get_workflow_handle(cell.case_id, result_type=dict)
+        if cell.step != POLL:
+            given = CaseInput(alert=parse_alert(_alert(wire, cell), "acme"), policy=policy(cell))
+            await client.start_workflow("SuspiciousUserActivity", given, id=cell.case_id, task_queue=queue)
+        elif not await _polled(client, wire, front, queue, played):
+            return played
         try:
             played.state = await asyncio.wait_for(_ends(wire, front, handle), PATIENCE)
+            if cell.step in RELEASES:
+                await asyncio.wait_for(_undone(client, wire, queue, played), PATIENCE)
         except (TimeoutError, WorkflowFailureError) as error:
-            played.state = await handle.query("status", result_type=dict)
+            played.state = await _asked(handle, "status")
             played.differences.append(f"did not come to its end ({type(error).__name__}): {played.state}")
-        played.told = str(await handle.query("timeline", result_type=str))
-        played.differences += _wrong(cell, played.state, played.told) + _wrong_in_the_world(wire, front, played.state)
+        played.told = str(await _asked(handle, "timeline"))
+        played.differences += _wrong(cell, played.state, played.told) + wrong_in_the_world(wire, front, played.state)
         if played.state["stage"] != "closed":
             await handle.terminate("the matrix has seen enough")
         played.differences += await _wrong_in_the_history(wire, handle)
     return played
 
 
+async def _polled(client: Client, wire: Wire, front: Front, queue: str, played: Played) -> bool:
+    """A run of the poller that meets the cell's incident; tells whether there is a case of it now."""
+    cell = front.cell
+    assert front.siem is not None
+    front.take = taking(client, _settings(cell), front.client, task_queue=queue)
+    given = PollInput(
+        since=wire.began - timedelta(minutes=1),
+        overlap=timedelta(minutes=1),
+        within=_SHORT if cell.lasting else _LONG,
+    )
+    handle = await client.start_workflow("IncidentPoller", given, id=f"poll-{cell.case_id}", task_queue=queue)
+    try:
+        await handle.result()
+    except WorkflowFailureError:
+        failed = True
+    else:
+        failed = False
+    if failed is not (expected(cell).stage is None):
+        played.differences.append(f"the poller's run {'failed' if failed else 'did not fail'}")
+    if failed:
+        with contextlib.suppress(RPCError):
+            await client.get_workflow_handle(cell.case_id).describe()
+            played.differences.append("a run that read nothing has started a case")
+    played.differences += await _wrong_in_the_history(wire, handle)
+    return not failed
+
+
+def _settings(cell: Cell) -> Settings:
+    """Settings by which the poller makes cases that are steered as the cell's."""
+    example = _example()
+    steered = SimpleNamespace(bridge=example.bridge, securonix=example.securonix, case_policy=lambda: policy(cell))
+    return cast(Settings, steered)
+
+
+@cache
+def _example() -> Settings:
+    tree = tomllib.loads((ROOT / "holdpoint.example.toml").read_text(encoding="utf-8"))
+    for section in (tree["securonix"], tree["directory"], tree["ticketing"]["servicenow"]):
+        section["password"] = "x"
+    tree["endpoint"]["crowdstrike"]["client_secret"] = "x"
+    tree["securonix"]["tenant"] = "acme"
+    tree["record"]["attach"] = False
+    return Settings(**tree)
+
+
+async def _undone(client: Client, wire: Wire, queue: str, played: Played) -> None:
+    """The case is released by who may."""
+    cell, wanted = played.cell, expected(played.cell)
+    why = "it was the nightly backup"
+    receipt = await release_case(client, cell.case_id, analyst=ANALYST, reason=why, task_queue=queue)
+    played.release = told = await released(client, receipt)
+    left = [undo["action"] for undo in told["actions"] if undo["state"] != "verified"]
+    if (told["outcome"], left) != (wanted.released, [wanted.left] if wanted.left else []):
+        played.differences.append(f"its release is {told['outcome']} and leaves {left}")
+    handle = client.get_workflow_handle(f"release-{cell.case_id}", run_id=receipt["release_run_id"])
+    played.differences += await _wrong_in_the_history(wire, handle)
+
+
 async def _ends(wire: Wire, front: Front, handle: WorkflowHandle[Any, State]) -> State:
     """Answer what has to be answered; returns the case's last word."""
     cell, box = front.cell, front.mailbox or wire.mailbox
-    asked = cell.step in ("siem.comment_incident", "ticketing.add_note")
-    if expected(cell).stage != "closed" or asked or (cell.step == "notification.notify" and not cell.lasting):
+    if expected(cell).stage != "closed" or cell.answered or (cell.step == "notification.notify" and not cell.lasting):
         await box.wait_for(lambda mail: mail.recipients[0] in cell.tiers, PATIENCE)
         if expected(cell).stage != "closed":
-            held: State = await handle.query("status", result_type=dict)
+            held: State = await _asked(handle, "status")
             return held
         decision = "contain" if cell.step == "ticketing.add_note" else "false_positive"
         answer = {"decision": decision, "analyst": ANALYST, "reason": "looked into it"}
         await handle.signal("analyst_decision", answer)
     return await handle.result()
+
+
+async def _asked(handle: WorkflowHandle[Any, State], query: str) -> Any:
+    """The answer of a query. A worker with hundreds of cases at hand may take longer than a call waits."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(RPCError):
+                return await handle.query(query)
 
 
 def _alert(wire: Wire, cell: Cell) -> State:
@@ -147,17 +250,14 @@ def _alert(wire: Wire, cell: Cell) -> State:
     }
 
 
-def _policy(cell: Cell) -> CasePolicy:
+def policy(cell: Cell) -> CasePolicy:
     """Long budgets, and a short one for a step that fails for good."""
-    containing = cell.step in ("directory.disable_account", "endpoint.quarantine_host")
+    containing = cell.step in _WRITES
     short = cell.step if cell.lasting and (containing or not cell.recovers) else ""
     mail = cell.step == "notification.notify"
     wait = timedelta(hours=1) if not mail else timedelta(seconds=3 if cell.lasting else 20)
     if cell.fault == UNDELIVERABLE:
         wait = timedelta(seconds=4)
-    reads = (*_ENRICHES, "endpoint.find_device", "siem.comment_incident")
-    writes = ("directory.disable_account", "endpoint.quarantine_host")
-    confirms = ("directory.confirm_disabled", "endpoint.confirm_quarantined")
     tiers = [
         Tier(name=n, recipients=(a,), analysts=(ANALYST,), wait=wait) for n, a in zip("ab", cell.tiers, strict=True)
     ]
@@ -168,10 +268,14 @@ def _policy(cell: Cell) -> CasePolicy:
         lookback=timedelta(days=7),
         recheck_every=timedelta(hours=1),
         on_unanswered=OnUnanswered.CLOSE if mail else OnUnanswered.HOLD,
-        enrich_within=_SHORT if short in reads else _LONG,
-        contain_within=_WRITE_SHORT if short in writes else _LONG,
-        verify_within=_WRITE_SHORT if short in (*writes, *confirms) else _LONG,
+        enrich_within=_SHORT if short in _READS else _LONG,
+        contain_within=_WRITE_SHORT if short in (*_WRITES, REVOKE) else _LONG,
+        verify_within=_WRITE_SHORT if short in (*_WRITES, *_CONFIRMS) else _LONG,
         ticket_within=_SHORT if short.startswith("ticketing.") or short == "siem.comment_incident" else _LONG,
+        revoke_sign_ins=cell.step == REVOKE,
+        attach_record=cell.step == ATTACH,
+        ask_directory=cell.step == ELECTORATE,
+        chat=cell.step == POST,
         tiers=tuple(tiers),
         guardrails=GuardrailPolicy(max_per_hour=10**6, protected_hosts=protected),
     )
@@ -207,43 +311,16 @@ def _wrong(cell: Cell, state: State, timeline: str) -> list[str]:
     return wrong
 
 
-def _wrong_in_the_world(wire: Wire, front: Front, state: State) -> list[str]:
-    """Where the stand-ins do not hold just what the design names, each effect once."""
-    cell, wanted = front.cell, expected(front.cell)
-    key = "hp-" + str(state["reference"]).removeprefix("HP-").lower()
-    dn = wire.tree.named(cell.account).dn.casefold()
-    device = wire.falcon.device(cell.host)
-    rows = [row for row in wire.tickets.rows() if row["correlation_id"].startswith(key)]
-    box = front.mailbox or wire.mailbox
-    mails = [mail for mail in box.messages if set(mail.recipients) & set(cell.tiers)]
-    subjects = [str(mail.message["Subject"]) for mail in mails]
-    ids = [str(mail.message["Message-ID"]) for mail in mails]
-    counts = {
-        "changes of the account": (wire.tree.changes[dn], int(wanted.disabled)),
-        "account is disabled": (bool(wire.directory.uac(cell.account) & 2), wanted.disabled),
-        "quarantines": (sum(found == device.device_id for found, _ in wire.falcon.actions), int(wanted.quarantined)),
-        "host is touched": (device.status != "normal", wanted.quarantined),
-        "tickets": (len(rows), int(wanted.ticket == "open")),
-        "notes": (sum(len(wire.tickets.notes(row["sys_id"])) for row in rows), wanted.notes),
-        "comments": (len(wire.siem.incidents[cell.incident_id].comments), wanted.comments),
-        "mails about what is left": (sum("Case update" in subject for subject in subjects), int(wanted.tier_told)),
-    }
-    if not (cell.integration == "notification" and cell.fault == "connection lost after DATA"):
-        counts["mails that came again"] = (len(ids) - len(set(ids)), 0)
-    wrong = [f"{what}: {seen}, not {right}" for what, (seen, right) in counts.items() if seen != right]
-    facts = [state[fact]["known"] for fact in ("user", "risk", "corroboration")]
-    if not all(facts) and state["actions"] and not (state["decision"] or {}).get("analyst"):
-        wrong.append(f"acted on an unknown fact: {state['actions']}")
-    return wrong
-
-
 async def _wrong_in_the_history(wire: Wire, handle: WorkflowHandle[Any, State]) -> list[str]:
     history = await handle.fetch_history()
     raw = b"\n".join(event.SerializeToString() for event in history.events)
     wrong = [f"a secret stands in the history: {secret!r}" for secret in wire.secrets if secret in raw]
     if set(_TOKEN.findall(raw)) & wire.tokens:
         wrong.append("a token stands in the history")
-    crashes = (EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED)
+    crashes = [EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED]
+    if not handle.id.startswith("poll-"):
+        # A poller's run that could read nothing fails by design: the next one begins where it did.
+        crashes.append(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED)
     for event in history.events:
         cause = event.workflow_task_failed_event_attributes.cause
         # The server begins a task anew when something arrived meanwhile, and calls that a failed one.

@@ -14,7 +14,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from tests.conftest import FAST, temporal_cli
-from tests.faults.matrix import CELLS, DIRECTORY, ENDPOINT, MAIL, SIEM, TICKETING
+from tests.faults.matrix import CELLS, CHAT, DIRECTORY, ENDPOINT, IDENTITY, MAIL, NOT_STRUCK, SIEM, TICKETING
 from tests.faults.play import Played, play_all
 from workflows import search_attributes
 
@@ -25,14 +25,19 @@ Written by `python -m tests.faults.table` from a run of the matrix in `tests/fau
 each system played over its own protocol. One step of the case meets one fault, **once** (the step is tried again) or
 **for good** (until its budget is spent). A cell names how the case ended, by its own word. In each of them the systems
 held just that: every effect once, nothing contained on an unknown fact, no password and no token in the history.
-A dash says that the protocol, or a step that only reads, does not know the fault.
+Sessions and a channel's lines are the exception: nobody can be asked whether they are ended or posted, so a lost answer
+brings a second one. The steps that undo are those of the case's release, which is asked for once it is contained;
+`siem.take_incidents` is a run of the poller that meets the case's incident. A dash says that the protocol, or a step
+that only reads, does not know the fault.
 """
 _SECTIONS: Final = (
     ("SIEM (HTTP)", SIEM),
     ("Directory (LDAP)", DIRECTORY),
+    ("Cloud directory (HTTP)", IDENTITY),
     ("Endpoint (HTTP)", ENDPOINT),
     ("Tickets (HTTP)", TICKETING),
     ("Mail (SMTP)", MAIL),
+    ("Channel (a webhook over HTTP)", CHAT),
 )
 
 
@@ -41,6 +46,11 @@ def told(played: Played) -> str:
     state = played.state
     if played.differences:
         return "**NOT AS DESIGNED**"
+    if not state:
+        return "no case; the run failed, and the next one reads on from where it began"
+    if played.release:
+        left = [f"{a['action']} {a['state']}" for a in played.release["actions"] if a["state"] != "verified"]
+        return "; ".join([played.release["outcome"].replace("_", " "), *left])
     if state["stage"] != "closed":
         unknown = [fact for fact in ("host", "user", "risk", "corroboration") if not state[fact]["known"]]
         return f"hold point; unknown: {', '.join(unknown)}"
@@ -49,8 +59,12 @@ def told(played: Played) -> str:
     if (state["ticket"] or {}).get("state") == "failed":
         words.append("ticket failed, tier mailed")
     for line, said in (
-        ("could not be told", "note missing, told in the case"),
+        (r"ticket \S+ could not be told", "note missing, told in the case"),
         ("could not be commented", "comment missing, told in the case"),
+        ("who may answer stays", "put to those configured, told in the case"),
+        ("not revoked", "sessions not known to be ended, told in the case"),
+        ("record could not be attached", "record not attached, told in the case"),
+        ("channel could not be told", "channel not known to be told, told in the case"),
         (r"mail \(ask\) to a: FAILED", "first mail failed, told in the case, asked again"),
         ("b is asked", "next tier asked"),
     ):
@@ -71,7 +85,7 @@ def page(run: Sequence[Played]) -> str:
                 row = [ends.get((step, fault, lasting), "—") for step in steps]
                 lines.append(f"| {fault} | {'for good' if lasting else 'once'} | {' | '.join(row)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, "## Not struck here", "", *(f"- `{step}` {why}" for step, why in NOT_STRUCK.items()), ""])
 
 
 async def main() -> int:

@@ -11,40 +11,65 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
 from temporalio import activity
 
+from activities.chat import ChatActivities
 from activities.directory import DirectoryActivities
 from activities.endpoint import EndpointActivities
+from activities.identity import IdentityActivities
 from activities.notification import NotificationActivities
+from activities.record import RecordActivities
 from activities.siem import SiemActivities
+from activities.siem_incidents import SiemIncidentActivities, Take
 from activities.ticketing import TicketingActivities
+from incident.polling import Dealt, SiemIncident
 from integrations.active_directory import ActiveDirectory
 from integrations.crowdstrike import CrowdStrike
+from integrations.entra import Entra
 from integrations.securonix import Securonix
 from integrations.servicenow import ServiceNow
+from integrations.slack import Slack
 from integrations.smtp import Smtp
 from lab.certificates import make_certificates
+from lab.chat import SlackLab
 from lab.directory import DirectoryLab
 from lab.directory import Fault as LdapFaultName
 from lab.directory_tree import DirectoryTree, DnKey
 from lab.falcon import FalconLab
 from lab.faults import Faults
+from lab.graph import GraphLab
 from lab.mailbox import MailboxLab
 from lab.securonix import SecuronixLab
 from lab.servicenow import ServiceNowLab
 from lab.serving import Served
-from tests.faults.matrix import FOR_GOOD, HTTP, LDAP, READS, REFUSED, SMTP, WRITES, Cell
+from tests.faults.matrix import (
+    BLIND,
+    ELSEWHERE,
+    FOR_GOOD,
+    HTTP,
+    LDAP,
+    POLL,
+    READS,
+    REFUSED,
+    SMTP,
+    WRITES,
+    Cell,
+)
 
 RULE = "Large data transfer from web server"
+RECORD_KEY = "fault-matrix-record-key-of-32-characters"
 MAIL_PASSWORD = "fault-matrix-mail-password"
 SENDER = "holdpoint@acme.example"
 SHORT = 1.0
 """Seconds that the clients of faulty steps wait for one exchange."""
+
+SURE = 5.0
+"""The same of the steps of which nobody can be asked whether they are done: too short a wait would repeat them."""
 
 
 class CountedTree(DirectoryTree):
@@ -61,12 +86,18 @@ class CountedTree(DirectoryTree):
 
 @dataclass
 class Front:
-    """The faulty step's way to its system. ``dead`` leads nowhere; ``mailbox`` takes what a faulty mail step sends."""
+    """The faulty step's way to its system. ``dead`` leads nowhere; ``mailbox`` takes what a faulty mail step sends.
+
+    ``beside`` are clients of its own for other steps of the case; ``take`` brings a faulty poller's incidents to cases.
+    """
 
     cell: Cell
     client: Any
     dead: Any = None
     mailbox: MailboxLab | None = None
+    beside: dict[str, Any] = field(default_factory=dict)
+    siem: SecuronixLab | None = None
+    take: Take | None = None
     calls: int = 0
 
     def method(self, name: str) -> Callable[..., Any]:
@@ -85,10 +116,16 @@ class Switch:
 
     def __getattr__(self, name: str) -> Any:
         info = activity.info()
-        front = self._fronts.get(info.workflow_id or "")
+        front = self._fronts.get(case_of(info.workflow_id or ""))
         if front is None or front.cell.step != info.activity_type:
-            return getattr(self._healthy, name)
+            beside = front.beside if front else {}
+            return getattr(beside.get(info.activity_type, self._healthy), name)
         return front.method(name)
+
+
+def case_of(workflow_id: str) -> str:
+    """The case id in the id of a release or of a poller's run."""
+    return workflow_id.removeprefix("release-").removeprefix("poll-")
 
 
 class Wire:
@@ -97,6 +134,7 @@ class Wire:
     def __init__(self, folder: Path) -> None:
         self.certificates = make_certificates(folder)
         self.siem, self.falcon, self.tickets = SecuronixLab(), FalconLab(), ServiceNowLab()
+        self.graph, self.chat = GraphLab(), SlackLab()
         self.directory = self._directory(CountedTree("DC=corp,DC=example", "CORP"))
         self.directory._furnish()
         self.tree = cast(CountedTree, self.directory.tree)
@@ -105,11 +143,13 @@ class Wire:
         self.began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
         self._open = AsyncExitStack()
         self._dead: dict[str, int] = {}
+        self._preparing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
             self._open = opening
-            urls = [await self._serve(lab.app) for lab in (self.siem, self.falcon, self.tickets)]
+            labs = (self.siem, self.falcon, self.tickets, self.graph, self.chat)
+            urls = [await self._serve(cast(Any, lab).app) for lab in labs]
             await self._start_directory(self.directory)
             await opening.enter_async_context(self.mailbox)
             self._bury()
@@ -117,7 +157,9 @@ class Wire:
                 "siem": self._closing(self._siem(urls[0], None)),
                 "endpoint": self._closing(self._endpoint(urls[1], None)),
                 "ticketing": self._closing(self._ticketing(urls[2], None)),
-                "directory": self._active_directory(self.directory.url, 5),
+                "identity": self._closing(self._identity(urls[3], None)),
+                "chat": self._closing(self._chat(urls[4], None)),
+                "directory": self._active_directory([self.directory.url], 5),
                 "notification": self._smtp(self.mailbox.port, 15.0),
             }
             self._open = opening.pop_all()
@@ -129,13 +171,16 @@ class Wire:
     @property
     def secrets(self) -> list[bytes]:
         """What must not stand in a history."""
-        words = (self.siem.password, self.falcon.client_secret, self.tickets.password, self.directory.password)
-        return [word.encode() for word in (*words, MAIL_PASSWORD)]
+        words = [self.siem.password, self.falcon.client_secret, self.tickets.password, self.directory.password]
+        words += [self.graph.client_secret, self.chat.path, MAIL_PASSWORD, RECORD_KEY]
+        words += [front.siem.password for front in self.fronts.values() if front.siem]
+        return [word.encode() for word in words]
 
     @property
     def tokens(self) -> set[bytes]:
         """Every token that was given out."""
-        return {token.encode() for token in (*self.siem._tokens, *self.falcon._tokens)}
+        polled = [token for front in self.fronts.values() if front.siem for token in front.siem._tokens]
+        return {token.encode() for token in (*self.siem._tokens, *self.falcon._tokens, *self.graph.tokens, *polled)}
 
     def steps(self) -> list[Any]:
         """The activities, bound to clients that the cells may replace."""
@@ -147,16 +192,31 @@ class Wire:
             siem.score_risk,
             siem.find_corroboration,
             siem.comment_incident,
+            SiemIncidentActivities(clients["siem"], self._take, comments=False).take_incidents,
             directory.find_person,
+            directory.find_electorate,
             directory.disable_account,
             directory.confirm_disabled,
+            directory.confirm_elsewhere,
+            directory.enable_account,
+            directory.confirm_enabled,
+            IdentityActivities(clients["identity"]).revoke_sign_ins,
             endpoint.find_device,
             endpoint.quarantine_host,
             endpoint.confirm_quarantined,
+            endpoint.lift_quarantine,
+            endpoint.confirm_lifted,
             ticketing.open_ticket,
             ticketing.add_note,
+            RecordActivities(clients["ticketing"], RECORD_KEY).attach,
             NotificationActivities(clients["notification"], "acme.example").notify,
+            ChatActivities(clients["chat"]).post,
         ]
+
+    async def _take(self, incident: SiemIncident) -> Dealt:
+        take = self.fronts[case_of(activity.info().workflow_id or "")].take
+        assert take is not None
+        return await take(incident)
 
     async def prepare(self, cell: Cell, *, further: bool) -> Front:
         """Seed a cell's host and user, and put its fault in its step's way."""
@@ -176,8 +236,11 @@ class Wire:
             name=f"Person {cell.number}",
             extra={"employeeID": [cell.employee_id]},
         )
+        self.graph.add_user(f"id-of-{cell.account}", f"{cell.account}@corp.example", mail)
         self.falcon.add_device(cell.host, reads_until_contained=0)
-        self.fronts[cell.case_id] = front = await self._front(cell)
+        # One after the other: a client takes its time to be made, and many at once would starve the steps' heartbeats.
+        async with self._preparing:
+            self.fronts[cell.case_id] = front = await self._front(cell)
         return front
 
     async def _front(self, cell: Cell) -> Front:
@@ -185,31 +248,46 @@ class Wire:
             return await self._directory_front(cell)
         if cell.integration == "notification":
             return await self._mail_front(cell)
-        make, lab, path = {
-            "siem": (self._siem, self.siem, ""),
-            "endpoint": (self._endpoint, self.falcon, ""),
-            "ticketing": (self._ticketing, self.tickets, ""),
+        polled = self._incident(cell) if cell.step == POLL else None
+        make, lab = {
+            "siem": (self._siem, polled or self.siem),
+            "endpoint": (self._endpoint, self.falcon),
+            "ticketing": (self._ticketing, self.tickets),
+            "identity": (self._identity, self.graph),
+            "chat": (self._chat, self.chat),
         }[cell.integration]
         inner = cast(Any, lab).app
         faults = Faults(inner, error_body=inner._error_body)
         if not cell.dead:
             kind, more = HTTP[cell.fault]
-            match = WRITES.get(cell.step, READS[cell.integration])
+            match = WRITES.get(cell.step) or READS.get(cell.step) or READS[cell.integration]
             faults.add(kind, match=match, times=FOR_GOOD if cell.lasting else 1, **more)
-        front = Front(cell, self._closing(make(await self._serve(faults) + path, SHORT)))
+        seconds = SURE if cell.step in BLIND else SHORT
+        front = Front(cell, self._closing(make(await self._serve(faults), seconds)), siem=polled)
         if cell.dead:
             front.dead = self._closing(make(f"http://127.0.0.1:{self._dead[cell.fault]}", SHORT))
         return front
 
+    def _incident(self, cell: Cell) -> SecuronixLab:
+        """A SIEM that knows the cell's own incident alone: a poller takes every incident that it is told of."""
+        lab = SecuronixLab()
+        about: dict[str, Any] = {"entity": "Activityip", "violatorText": cell.ip, "reason": [f"Policy: {RULE}"]}
+        lab.add_incident(cell.incident_id, opened=self.began, **about)
+        return lab
+
     async def _directory_front(self, cell: Cell) -> Front:
-        if cell.dead:
-            dead = self._active_directory(f"ldaps://127.0.0.1:{self._dead[cell.fault]}", 1)
-            return Front(cell, self._healthy["directory"], dead)
+        """A second server of the same directory, which fails. ``ELSEWHERE`` is asked of it beside the first one."""
         lab = self._directory(self.tree)
-        on = "modify" if cell.step == "directory.disable_account" else "search"
-        lab.fail(cast(LdapFaultName, LDAP[cell.fault]), FOR_GOOD if cell.lasting else 1, on)
         await self._start_directory(lab)
-        return Front(cell, self._active_directory(lab.url, 1))
+        first = [self.directory.url] if cell.step == ELSEWHERE else []
+        client = self._active_directory([*first, lab.url], 1)
+        beside = {"directory.confirm_disabled": self._active_directory([*first, lab.url], 5)} if first else {}
+        if cell.dead:
+            dead = self._active_directory([*first, f"ldaps://127.0.0.1:{self._dead[cell.fault]}"], 1)
+            return Front(cell, client, dead, beside=beside)
+        on = "modify" if cell.step in ("directory.disable_account", "directory.enable_account") else "search"
+        lab.fail(cast(LdapFaultName, LDAP[cell.fault]), FOR_GOOD if cell.lasting else 1, on)
+        return Front(cell, client, beside=beside)
 
     async def _mail_front(self, cell: Cell) -> Front:
         mailbox = await self._open.enter_async_context(self._mailbox())
@@ -231,10 +309,19 @@ class Wire:
         bounded: dict[str, Any] = {} if seconds is None else {"total_seconds": seconds}
         return ServiceNow(url, self.tickets.username, self.tickets.password, **bounded)
 
-    def _active_directory(self, url: str, seconds: int) -> ActiveDirectory:
+    def _identity(self, url: str, seconds: float | None) -> Entra:
+        bounded: dict[str, Any] = {} if seconds is None else {"total_seconds": seconds}
+        lab = self.graph
+        return Entra(lab.tenant, lab.client_id, lab.client_secret, base_url=url, login_url=url, **bounded)
+
+    def _chat(self, url: str, seconds: float | None) -> Slack:
+        bounded: dict[str, Any] = {} if seconds is None else {"total_seconds": seconds}
+        return Slack(url + self.chat.path, **bounded)
+
+    def _active_directory(self, urls: Sequence[str], seconds: int) -> ActiveDirectory:
         lab = self.directory
         return ActiveDirectory(
-            [url],
+            urls,
             lab.bind_user,
             lab.password,
             lab.base_dn,
