@@ -1,4 +1,4 @@
-# The worker, and the command line beside it. See docs/operations.md.
+# The worker, the bridge, and the command line beside them. See docs/operations.md.
 FROM python:3.11.15-slim-bookworm AS packages
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -17,12 +17,13 @@ ENV PATH=/opt/holdpoint/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECOD
 WORKDIR /opt/holdpoint
 COPY --from=packages /opt/holdpoint/venv venv
 COPY activities activities
+COPY bridge bridge
 COPY incident incident
 COPY integrations integrations
 COPY workflows workflows
 COPY *.py ./
 # The file system is read-only at run time, so the byte code is made here.
-RUN python -m compileall -q activities incident integrations workflows *.py
+RUN python -m compileall -q activities bridge incident integrations workflows *.py
 
 USER 10001:10001
 

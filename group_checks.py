@@ -1,4 +1,4 @@
-"""Whether the directory knows the groups of ``guardrails.protected_groups``: a mistyped one would protect nobody."""
+"""Whether the directory knows the groups that the settings name: a mistyped one protects nobody, or nobody answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from datetime import timedelta
 
 from integrations.errors import IntegrationError
 from integrations.interfaces import Check, Directory
+from settings import Settings
 
 KEY = "guardrails.protected_groups"
 
 WITHIN = timedelta(seconds=20)
 """How long the directory may take for all of them."""
 
-_NAME = "Guardrails: protected groups"
+_NAME = "Guardrails: groups"
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class GroupsFound:
     """What came of asking about the names: which of them are unknown, or why the directory did not tell.
 
     ``patterns`` are the names with ``*`` or ``?``, which nobody looks up: they may match nothing for now.
+    ``voiceless`` are unknown groups of analysts.
     """
 
     known: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    voiceless: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     untold: str | None = None
 
@@ -37,6 +40,9 @@ class GroupsFound:
         return [
             f"{KEY}: the directory knows no group {name!r} below base_dn; name one from elsewhere with a * or ? in it"
             for name in self.unknown
+        ] + [
+            f"tiers: the directory knows no analysts_group {name!r} below base_dn: nobody of it could answer"
+            for name in self.voiceless
         ]
 
     @property
@@ -48,11 +54,20 @@ class GroupsFound:
 
 
 async def look_up(
-    directory: Directory, names: Sequence[str], *, executor: Executor | None = None, within: timedelta = WITHIN
+    directory: Directory,
+    names: Sequence[str],
+    *,
+    analysts: Sequence[str] = (),
+    executor: Executor | None = None,
+    within: timedelta = WITHIN,
 ) -> GroupsFound:
-    """Ask the directory about the names, in a thread of ``executor``. A failure is told in the answer, never raised."""
+    """Ask about protected groups (``names``) and groups of analysts, in a thread of ``executor``.
+
+    A failure is told in the answer, never raised.
+    """
     patterns = tuple(name for name in names if "*" in name or "?" in name)
-    plain = tuple(dict.fromkeys(name for name in names if name not in patterns))
+    protected = tuple(dict.fromkeys(name for name in names if name not in patterns))
+    plain = tuple(dict.fromkeys((*protected, *analysts)))
     if not plain:
         return GroupsFound(patterns=patterns)
     asking = asyncio.get_running_loop().run_in_executor(executor, directory.unknown_groups, plain)
@@ -62,13 +77,24 @@ async def look_up(
         return GroupsFound(patterns=patterns, untold=str(error))
     except TimeoutError:
         return GroupsFound(patterns=patterns, untold=f"no answer within {within.total_seconds():.0f} s")
-    known = tuple(name for name in plain if name not in unknown)
-    return GroupsFound(known=known, unknown=unknown, patterns=patterns)
+    return GroupsFound(
+        known=tuple(name for name in plain if name not in unknown),
+        unknown=tuple(name for name in protected if name in unknown),
+        voiceless=tuple(name for name in dict.fromkeys(analysts) if name in unknown),
+        patterns=patterns,
+    )
 
 
-async def examine_groups(directory: Directory, names: Sequence[str], *, within: timedelta = WITHIN) -> list[Check]:
+def analysts_groups(settings: Settings) -> tuple[str, ...]:
+    """The groups whose members are analysts of a tier."""
+    return tuple(tier.analysts_group for tier in settings.tiers if tier.analysts_group)
+
+
+async def examine_groups(
+    directory: Directory, names: Sequence[str], *, analysts: Sequence[str] = (), within: timedelta = WITHIN
+) -> list[Check]:
     """The doctor's line about them."""
-    found = await look_up(directory, names, within=within)
+    found = await look_up(directory, names, analysts=analysts, within=within)
     if found.faults:
         return [Check(name=_NAME, ok=False, detail="; ".join(found.faults))]
     if found.warning:

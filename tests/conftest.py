@@ -7,10 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from workflows import search_attributes
+
+settings.register_profile("holdpoint", deadline=None)
+settings.load_profile("holdpoint")
+"""How long an example takes says how busy the machine is, and nothing about the code."""
 
 BINARIES = Path(sys.executable).parent
 _SKIP_TIME = [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import re
 import shutil
@@ -16,9 +17,13 @@ import pytest
 import yaml
 from temporalio.testing import WorkflowEnvironment
 
+import bridge.__main__
 import settings
+import settings_bridge
 import settings_sections
 import worker
+from lab.servers import free_port
+from settings_values import is_loopback
 
 ROOT = Path(__file__).parents[2]
 BINARIES = Path(sys.executable).parent
@@ -56,7 +61,7 @@ SERVICE_KEYS = {
 """The keys of the Compose Specification that this file uses; a mistyped one is none of them."""
 
 ONE_SHOT = {"temporal-schema", "temporal-namespace", "setup", "mail-certificate"}
-OURS = {"setup", "worker", "mail-certificate"}
+OURS = {"setup", "worker", "bridge", "mail-certificate"}
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?")
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -155,28 +160,111 @@ def test_our_containers_can_do_little(name: str) -> None:
     assert ("user" in service) == (name == "mail-certificate")
 
 
-def test_a_stop_lasts_longer_than_the_drain() -> None:
-    assert timedelta(seconds=_seconds(SERVICES["worker"]["stop_grace_period"])) >= worker.DRAIN * 1.5
+@pytest.mark.parametrize(
+    ("name", "drain"), [("worker", worker.DRAIN), ("bridge", timedelta(seconds=bridge.__main__.DRAIN))]
+)
+def test_a_stop_lasts_longer_than_the_drain(name: str, drain: timedelta) -> None:
+    assert timedelta(seconds=_seconds(SERVICES[name]["stop_grace_period"])) >= drain * 1.5
 
 
-def test_each_mounted_secret_is_one_of_the_settings() -> None:
-    mounted = SERVICES["worker"]["secrets"]
-    known: dict[str, type[settings_sections.Section]] = {
-        "securonix__password": settings_sections.SecuronixSettings,
-        "directory__password": settings_sections.DirectorySettings,
-        "endpoint__crowdstrike__client_secret": settings_sections.CrowdstrikeSettings,
-        "ticketing__servicenow__password": settings_sections.ServiceNowSettings,
+SECRETS: dict[str, type[settings_sections.Section]] = {
+    "securonix__password": settings_sections.SecuronixSettings,
+    "directory__password": settings_sections.DirectorySettings,
+    "endpoint__crowdstrike__client_secret": settings_sections.CrowdstrikeSettings,
+    "ticketing__servicenow__password": settings_sections.ServiceNowSettings,
+    "desk__key": settings_bridge.DeskSettings,
+    "bridge__token": settings_bridge.BridgeSettings,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "mounted"), [("worker", SECRETS.keys() - {"bridge__token"}), ("bridge", {"desk__key", "bridge__token"})]
+)
+def test_each_process_is_given_its_own_secrets_and_no_other(name: str, mounted: set[str]) -> None:
+    service = SERVICES[name]
+    assert set(service["secrets"]) == mounted
+    assert service["environment"][settings.SECRETS_VARIABLE] == "/run/secrets"
+    assert service["environment"][settings.CONFIG_VARIABLE] == "/etc/holdpoint/holdpoint.toml"
+    assert {_source(entry): entry["target"] for entry in service["configs"]} == {
+        "holdpoint": "/etc/holdpoint/holdpoint.toml"
     }
-    assert set(mounted) == set(known)
-    for name, section in known.items():
-        assert name.rpartition("__")[2] in section.model_fields
+
+
+def test_each_secret_and_each_variable_is_one_of_the_settings() -> None:
+    assert {name for service in SERVICES.values() for name in service.get("secrets", ())} == set(SECRETS)
+    for name, model in SECRETS.items():
+        assert name.rpartition("__")[2] in model.model_fields
         assert COMPOSE["secrets"][name] == {"file": f"./secrets/{name}"}
-    environment = SERVICES["worker"]["environment"]
-    assert environment[settings.SECRETS_VARIABLE] == "/run/secrets"
-    assert environment[settings.CONFIG_VARIABLE] == "/etc/holdpoint/holdpoint.toml"
-    for name in environment:
-        if name.startswith("HOLDPOINT_MAIL__"):
-            assert name.rpartition("__")[2].lower() in settings_sections.MailSettings.model_fields
+    sections: dict[str, type[settings_sections.Section]] = {
+        "MAIL": settings_sections.MailSettings,
+        "BRIDGE": settings_bridge.BridgeSettings,
+    }
+    variables = {name for service in SERVICES.values() for name in service.get("environment", ()) if "__" in name}
+    assert len(variables) > 5
+    for name in variables:
+        _, section, key = re.split("_{1,2}", name, maxsplit=2)
+        assert key.lower() in sections[section].model_fields, name
+
+
+def test_what_may_be_mounted_besides_is_named_by_the_settings_and_twice() -> None:
+    besides = set(re.findall(r"^ +# - (\w+)", TEXT, re.MULTILINE))
+    assert besides == set(re.findall(r"^ +# (\w+): \{file: \./secrets/\1\}$", TEXT, re.MULTILINE))
+    example = (ROOT / "holdpoint.example.toml").read_text(encoding="utf-8")
+    assert {name for name in besides if f"or the file {name}\n" not in example} == set()
+
+
+def test_the_bridge_may_listen_on_all_addresses_of_its_container() -> None:
+    given = {
+        key.lower().removeprefix("holdpoint_bridge__"): value
+        for key, value in SERVICES["bridge"]["environment"].items()
+        if key.startswith("HOLDPOINT_BRIDGE__")
+    }
+    assert not is_loopback(settings_bridge.BridgeSettings(**given).host)
+
+
+async def test_the_bridge_runs_as_it_is_composed(dev_server: WorkflowEnvironment, tmp_path: Path) -> None:
+    service, port = SERVICES["bridge"], free_port(0)
+    (tmp_path / "secrets").mkdir()
+    for name in service["secrets"]:
+        (tmp_path / "secrets" / name).write_text("long and random, as it should be\n", encoding="utf-8")
+    config = (ROOT / "holdpoint.example.toml").read_text(encoding="utf-8")
+    (tmp_path / "holdpoint.toml").write_text(config, encoding="utf-8")
+    composed = {key: value for key, value in service["environment"].items() if value is not None}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | composed
+    environment |= {
+        "TEMPORAL_ADDRESS": dev_server.client.service_client.config.target_host,
+        "TEMPORAL_NAMESPACE": dev_server.client.namespace,
+        settings.CONFIG_VARIABLE: str(tmp_path / "holdpoint.toml"),
+        settings.SECRETS_VARIABLE: str(tmp_path / "secrets"),
+        "HOLDPOINT_BRIDGE__PORT": str(port),
+        # All addresses inside a container; here the loopback one.
+        "HOLDPOINT_BRIDGE__HOST": "127.0.0.1",
+    }
+    (published,) = service["ports"]
+    inside = published.rpartition(":")[2]
+    assert inside == service["environment"]["HOLDPOINT_BRIDGE__PORT"]
+    _, program, *arguments = service["healthcheck"]["test"]
+    check = [argument.replace(f":{inside}/", f":{port}/") for argument in arguments]
+    assert (program, check != arguments) == ("python", True)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *service["entrypoint"][1:], cwd=ROOT, env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr
+    told = b""
+    try:
+        async with asyncio.timeout(60):
+            while b"bridge ready" not in told:
+                told += (line := await process.stderr.readline())
+                assert line, told
+        healthy = await asyncio.create_subprocess_exec(sys.executable, *check)
+        assert await healthy.wait() == 0
+    finally:
+        process.terminate()
+        await process.stderr.read()
+        await process.wait()
+    assert process.returncode == 0
+    late = await asyncio.create_subprocess_exec(sys.executable, *check, stderr=asyncio.subprocess.DEVNULL)
+    assert await late.wait() != 0
 
 
 def test_nothing_is_needed_to_try_the_mail_but_its_profile() -> None:
@@ -234,7 +322,7 @@ def _copied(target: Path) -> None:
 def test_the_image_holds_all_that_the_processes_import(tmp_path: Path) -> None:
     _copied(tmp_path)
     assert not (tmp_path / "lab").exists()
-    program = "import worker, starter, doctor, healthcheck; print(worker.__file__)"
+    program = "import worker, starter, doctor, healthcheck, bridge.__main__; print(worker.__file__)"
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == str(tmp_path / "worker.py")

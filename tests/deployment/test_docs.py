@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MAKES = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
+RUNS = re.compile(r"python -m ([a-z_.]+)")
 SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.[a-z]+)`")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -47,6 +50,15 @@ def test_the_files_that_it_names_are_there(page: Path) -> None:
     for name in SOURCE.findall(page.read_text(encoding="utf-8")):
         if name != "integrations/sentinel.py":
             assert (ROOT / name).exists(), name
+
+
+@each_page
+def test_what_it_makes_and_runs_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(MAKES.findall(text)) <= targets
+    for name in set(RUNS.findall(text)) - {"venv"}:
+        assert importlib.util.find_spec(name) is not None, name
 
 
 def _commands() -> Iterator[tuple[str, list[str]]]:

@@ -93,6 +93,7 @@ def test_a_failure_goes_by_its_type(description: str, kind: str | None) -> None:
     [
         ("HandleSignal:alert", "HandleSignal:alert"),
         ("HandleSignal:analyst_decision", "HandleSignal:analyst_decision"),
+        ("HandleSignal:seen", "HandleSignal:seen"),
         ("HandleSignal:jdoe: is to blame", "HandleSignal:unknown"),
         ("SignalWorkflow:jdoe", "SignalWorkflow:unknown"),
         ("RunActivity:siem.score_risk", "RunActivity:siem.score_risk"),
