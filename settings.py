@@ -231,7 +231,7 @@ def _temporal_address() -> str | None:
     """Where Temporal's own configuration says that it is. A configuration that cannot be read is told on connecting."""
     try:
         return ClientConfig.load_client_connect_config().get("target_host")
-    except (RuntimeError, ValueError):
+    except (OSError, RuntimeError, ValueError):
         return None
 
 

@@ -220,7 +220,7 @@ def check_same_facts(received: EmailMessage, state: dict[str, Any]) -> None:
         "700 MiB",
     ]
     due = re.search(r"ANSWER BY (\S+ \S+ UTC)", text)
-    then = re.search(r"If nobody answers: (.+?) WHAT IS", text)
+    then = re.search(r"If nobody answers: (.+?)\. ", text)
     assert due
     assert then
     facts += [due[1], then[1], "python starter.py decide", "temporal workflow signal"]

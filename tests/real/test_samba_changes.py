@@ -275,7 +275,7 @@ def test_a_controller_that_dies_before_the_change_is_not_replaced_in_the_middle(
             assert client.read_back(account).in_force
         finally:
             second.start()
-    told = connect(first.url, second.url).read_back(account)
+    told = connect(first.url, second.url).read_back_elsewhere(account, first.url)
     assert (told.in_force, told.pending) == (False, True)
     assert connect().enable(account, {UAC: "512"}).changed
 

@@ -62,7 +62,10 @@ async def answered_by_temporal(env: Mapping[str, str], case_id: str, mail: Recei
         line for line in mail.text.splitlines() if line.startswith("temporal workflow update") and '"contain"' in line
     )
     given = command.replace("YOUR-MAIL-ADDRESS", ANALYST).replace("WHY", "seen it")
-    assert shlex.split(given)[:6] == ["temporal", "workflow", "update", "execute", "--workflow-id", case_id]
+    words = shlex.split(given)
+    assert words[:4] == ["temporal", "workflow", "update", "execute"]
+    assert words[words.index("--workflow-id") + 1] == case_id
+    assert words[words.index("--namespace") + 1] == NAMESPACE
     return await processes.temporal(*shlex.split(given)[1:], env=env)
 
 
