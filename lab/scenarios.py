@@ -261,8 +261,9 @@ def expected(scenario: Scenario) -> Expected:
         wanted = chosen = verdict.actions
         mails = 2
     elif scenario.admin_group:
-        # The first tier is asked; its approval alone does not suffice, so each other tier is asked as well.
-        by, mails = DecidedBy.ANALYST, len(TIERS)
+        # The first tier is asked; its approval alone does not suffice, so each other tier is asked as well. In the end
+        # every one of them hears who decided, but the tier of whoever did.
+        by, mails = DecidedBy.ANALYST, 2 * len(TIERS) - 1
     elif scenario.asks and scenario.reply:
         chosen, by, mails = scenario.reply.chosen, DecidedBy.ANALYST, 1 + scenario.frozen
         wanted = chosen if verdict.holds else verdict.actions
