@@ -164,7 +164,8 @@ async def test_it_can_be_read_in_the_dark_and_by_day(night: Night, browser: Brow
     await night.ask()
     async with a_page(browser, **PHONE, color_scheme=scheme) as page:
         await page.goto(night.link_of())
-        await send(page)
+        async with page.expect_navigation(wait_until="load"):  # with its stylesheet: the probe asks for colours
+            await send(page)
         assert not await page.evaluate(probes.DIM)
         white = await page.evaluate("() => getComputedStyle(document.body).backgroundColor")
         assert (white in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")) <= (scheme == "light")
