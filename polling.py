@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -29,9 +30,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from bridge.formats.mapping import Places, alert_fields
 from bridge.formats.refusal import FormatRefused
 from bridge.formats.shapes import recognised
-from cases import CaseRefused, start_incident
+from cases import CaseRefused
 from connection import TASK_QUEUE
-from incident.alert import AlertRefused, parse_alert
+from handing_over import Fault, Started, refused_for_good, start_incidents
+from incident.alert import Alert, AlertRefused, parse_alert
 from incident.polling import (
     POLL_WORKFLOW,
     RUN_ID,
@@ -44,6 +46,7 @@ from incident.polling import (
     missed,
 )
 from incident.text import plain
+from integrations.errors import IntegrationError
 from integrations.interfaces import IncidentSource
 from settings import Settings
 
@@ -57,46 +60,81 @@ _NO_SCHEDULE = "the poller is not installed: run 'python starter.py poll install
 _NOT_WANTED = "the settings want no poller: set securonix.poll_every"
 _LATEST = 10
 
+_SEARCHES = 8
+"""For addresses of incidents, at one time."""
+
 T = TypeVar("T")
 
 
 def taking(
     client: Client, settings: Settings, source: IncidentSource, *, task_queue: str = TASK_QUEUE
-) -> Callable[[SiemIncident], Coroutine[Any, Any, Dealt]]:
-    """What brings an incident to its case: read as the webhook reads it, so that both make the same alert of it."""
-    mapping, tenant = settings.bridge.mapping.securonix, settings.securonix.tenant
-    wanted = [name.casefold() for name in settings.securonix.poll_policies]
-    of = {field: places for field, places in mapping if field not in ("zone", "time_formats")}
-    places = Places(of, mapping.zone, mapping.time_formats)
+) -> Callable[[Sequence[SiemIncident]], Coroutine[Any, Any, list[Dealt | Exception]]]:
+    """What brings incidents to their cases, read as the webhook reads them: both make the same alert of one."""
+    reading = _Reading(settings, source)
     policy = settings.case_policy()
 
-    async def take(incident: SiemIncident) -> Dealt:
-        """Raises RPCError where Temporal does not take it, and the errors of a search."""
+    async def take(incidents: Sequence[SiemIncident]) -> list[Dealt | Exception]:
+        """What became of each, in their order; why it was not taken, where asking again may help."""
+        read = await asyncio.gather(*(reading.alert_of(incident) for incident in incidents))
+        alerts = [one for one in read if isinstance(one, Alert)]
+        outcomes = iter(await start_incidents(client, alerts, policy=policy, task_queue=task_queue))
+        return [
+            _became(incident.id, next(outcomes)) if isinstance(one, Alert) else one
+            for incident, one in zip(incidents, read, strict=True)
+        ]
+
+    return take
+
+
+class _Reading:
+    """Makes alerts of incidents, by the settings."""
+
+    def __init__(self, settings: Settings, source: IncidentSource) -> None:
+        mapping = settings.bridge.mapping.securonix
+        of = {field: places for field, places in mapping if field not in ("zone", "time_formats")}
+        self._places = Places(of, mapping.zone, mapping.time_formats)
+        self._tenant = settings.securonix.tenant
+        self._wanted = [name.casefold() for name in settings.securonix.poll_policies]
+        self._source = source
+        self._room = asyncio.Semaphore(_SEARCHES)
+
+    async def alert_of(self, incident: SiemIncident) -> Alert | Dealt | IntegrationError:
+        """Its alert; what became of it if there is none; the error of a search that may be repeated."""
         try:
             policies = _policies(incident)
         except FormatRefused as error:
             return Dealt(incident=incident.id, became=Became.PASSED, why=plain(str(error), limit=200))
-        if wanted and not any(fnmatchcase(name.casefold(), one) for name in policies for one in wanted):
+        if self._wanted and not any(fnmatchcase(name.casefold(), one) for name in policies for one in self._wanted):
             return Dealt(incident=incident.id, became=Became.PASSED, why="its policy is not one of poll_policies")
-        found = await source.with_address(incident, policies)
-        record = recognised(found.fields)
         try:
-            fields = alert_fields(record, places) if record else found.fields
-            if tenant:
-                fields["tenant"] = tenant
-            alert = parse_alert(fields, tenant)
+            async with self._room:
+                found = await self._source.with_address(incident, policies)
+        except IntegrationError as error:
+            return error
+        try:
+            return self._read(found)
         except FormatRefused as error:
-            # Its violations may come later.
             why = missed(incident.id, str(error))
-            return (
-                why.model_copy(update={"became": Became.LATER}) if str(error).startswith("destination_ip: is") else why
-            )
+            # Its violations may come later.
+            later = str(error).startswith("destination_ip: is")
+            return why.model_copy(update={"became": Became.LATER}) if later else why
         except AlertRefused as error:
             return missed(incident.id, str(error))
-        started = await start_incident(client, alert, policy=policy, task_queue=task_queue)
-        return Dealt(incident=incident.id, became=Became.JOINED if started.joined else Became.STARTED)
 
-    return take
+    def _read(self, incident: SiemIncident) -> Alert:
+        record = recognised(incident.fields)
+        fields = alert_fields(record, self._places) if record else incident.fields
+        if self._tenant:
+            fields["tenant"] = self._tenant
+        return parse_alert(fields, self._tenant)
+
+
+def _became(incident: str, outcome: Started | Fault) -> Dealt | Exception:
+    if isinstance(outcome, Started):
+        return Dealt(incident=incident, became=Became.JOINED if outcome.joined else Became.STARTED)
+    if isinstance(outcome, RPCError) and not refused_for_good(outcome):
+        return outcome
+    return missed(incident, outcome.message if isinstance(outcome, RPCError) else str(outcome))
 
 
 def _policies(incident: SiemIncident) -> list[str]:

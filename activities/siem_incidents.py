@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from activities.failures import told_to_temporal
 from incident.polling import Became, Dealt, PageRequest, PageTaken, SiemIncident, fresh
@@ -19,10 +18,8 @@ from integrations.interfaces import IncidentSource
 MARKER: Final = "[holdpoint: no case]"
 """Stands in the comment on an incident that starts no case, and tells whether it is there already."""
 
-_AT_ONCE: Final = 8
-
-Take = Callable[[SiemIncident], Awaitable[Dealt]]
-"""Brings one incident to its case and tells what became of it. Raises RPCError where Temporal does not take it."""
+Take = Callable[[Sequence[SiemIncident]], Awaitable[list[Dealt | Exception]]]
+"""Brings incidents to their cases and tells what became of each, in their order; why, where asking again may help."""
 
 
 class SiemIncidentActivities:
@@ -33,7 +30,6 @@ class SiemIncidentActivities:
         self._source = source
         self._take = take
         self._comments = comments
-        self._room = asyncio.Semaphore(_AT_ONCE)
 
     @activity.defn(name="siem.take_incidents")
     async def take_incidents(self, request: PageRequest) -> PageTaken:
@@ -50,35 +46,31 @@ class SiemIncidentActivities:
             page = await self._source.incidents(request.since, request.until, request.offset)
             by_id = {incident.id: incident for incident in page.incidents}
             new = fresh(by_id, set(request.seen))
-            results = await asyncio.gather(*(self._dealt(by_id[name], request) for name in new), return_exceptions=True)
+            results = await self._take([by_id[name] for name in new])
+            dealt = tuple(_settled(result, request, by_id) for result in results if isinstance(result, Dealt))
+            for one in dealt:
+                if one.became is Became.MISSED and self._comments:
+                    await self._say_so(self._source, one)
             for result in results:
-                if isinstance(result, BaseException):
+                if isinstance(result, RPCError):
+                    raise ApplicationError(f"Temporal did not take it: {plain(result.message)}", type="Busy")
+                if isinstance(result, Exception):
                     raise result
-        dealt = tuple(result for result in results if isinstance(result, Dealt))
         return PageTaken(count=page.count, total=page.total, ids=tuple(by_id), dealt=dealt)
 
-    async def _dealt(self, incident: SiemIncident, request: PageRequest) -> Dealt:
-        assert self._take is not None, "the caller has looked"  # noqa: S101
-        async with self._room:
-            try:
-                dealt = await self._take(incident)
-            except RPCError as error:
-                if error.status is RPCStatusCode.INVALID_ARGUMENT:
-                    dealt = Dealt(incident=incident.id, became=Became.MISSED, why=plain(error.message, limit=200))
-                else:
-                    raise ApplicationError(f"Temporal did not take it: {plain(error.message)}", type="Busy") from None
-            waits = incident.opened_at is not None and request.until - incident.opened_at < request.patience
-            if dealt.became is Became.LATER and not waits:
-                dealt = dealt.model_copy(update={"became": Became.MISSED})
-            if dealt.became is Became.MISSED and self._comments:
-                await self._say_so(dealt)
-        return dealt
-
-    async def _say_so(self, dealt: Dealt) -> None:
+    async def _say_so(self, source: IncidentSource, dealt: Dealt) -> None:
         """Tell the incident's own readers. That it fails keeps no other incident from its case."""
-        assert self._source is not None, "the caller has looked"  # noqa: S101
         text = f"Holdpoint started no case for this incident: {dealt.why} {MARKER}"
         try:
-            await self._source.comment(dealt.incident, text, MARKER)
+            await source.comment(dealt.incident, text, MARKER)
         except IntegrationError as error:
             activity.logger.warning("incident %s could not be commented: %s", plain(dealt.incident), error)
+
+
+def _settled(dealt: Dealt, request: PageRequest, incidents: Mapping[str, SiemIncident]) -> Dealt:
+    """An incident that cannot start a case yet is waited for no longer than the request's patience."""
+    opened_at = incidents[dealt.incident].opened_at
+    waits = opened_at is not None and request.until - opened_at < request.patience
+    if dealt.became is Became.LATER and not waits:
+        return dealt.model_copy(update={"became": Became.MISSED})
+    return dealt

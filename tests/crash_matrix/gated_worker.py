@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +14,13 @@ import worker
 from activities.case import CaseActivities
 from activities.ledger import LedgerActivities
 from activities.next_case import NextCaseActivities
-from activities.siem_incidents import SiemIncidentActivities
+from activities.siem_incidents import SiemIncidentActivities, Take
 from incident.next_case import OpenNext
 from incident.policy import CasePolicy
-from incident.polling import Dealt, PageRequest, SiemIncident
+from incident.polling import Dealt, SiemIncident
 from incident.release import Containment, ContainmentOf
 from incident.requests import EarlierCase, EarlierOutcome, Reservation, Reserve, SnapshotPolicy
+from integrations.interfaces import IncidentSource
 from tests import processes
 from tests.crash_matrix.cells import Moment
 from tests.crash_matrix.gates import VARIABLE, Gates
@@ -92,10 +93,14 @@ class _Ledger(LedgerActivities):
 
 
 class _Incidents(SiemIncidentActivities):
-    async def _dealt(self, incident: SiemIncident, request: PageRequest) -> Dealt:
-        """The page is read, and its cases are not started yet."""
-        await _at(Moment.DURING)
-        return await super()._dealt(incident, request)
+    def __init__(self, source: IncidentSource | None, take: Take | None, *, comments: bool) -> None:
+        async def gated(incidents: Sequence[SiemIncident]) -> list[Dealt | Exception]:
+            """The page is read, and its cases are not started yet."""
+            assert take is not None
+            await _at(Moment.DURING)
+            return await take(incidents)
+
+        super().__init__(source, gated if take else None, comments=comments)
 
 
 def _worker(*arguments: Any, interceptors: list[Interceptor], **options: Any) -> Worker:

@@ -213,10 +213,10 @@ class Wire:
             ChatActivities(clients["chat"]).post,
         ]
 
-    async def _take(self, incident: SiemIncident) -> Dealt:
+    async def _take(self, incidents: Sequence[SiemIncident]) -> list[Dealt | Exception]:
         take = self.fronts[case_of(activity.info().workflow_id or "")].take
         assert take is not None
-        return await take(incident)
+        return await take(incidents)
 
     async def prepare(self, cell: Cell, *, further: bool) -> Front:
         """Seed a cell's host and user, and put its fault in its step's way."""

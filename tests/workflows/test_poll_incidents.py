@@ -8,7 +8,7 @@ import random
 import tomllib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -60,10 +60,10 @@ class Polled:
         self.activities = SiemIncidentActivities(source, self.take, comments=True)
         self._used = 0
 
-    async def take(self, incident: SiemIncident) -> Dealt:
+    async def take(self, incidents: Sequence[SiemIncident]) -> list[Dealt | Exception]:
         if self.refusals:
-            raise self.refusals.pop()
-        return await self._take(incident)
+            return [self.refusals.pop() for _ in incidents]
+        return await self._take(incidents)
 
     def incident(self, number: int, ip: str | None = None, **fields: Any) -> str:
         address = ip or f"10.{uuid.uuid4().int % 200}.{number % 250}.{uuid.uuid4().int % 250}"
@@ -218,6 +218,23 @@ async def test_temporal_that_takes_nothing_for_a_while(polled: Polled) -> None:
     assert "Temporal did not take it" in (await polled.install())["trouble"]
     polled.refusals.clear()
     assert (await polled.tick())["counts"]["started"] == 1
+
+
+async def test_incidents_of_one_host_travel_together(polled: Polled) -> None:
+    ip = polled.incident(1)
+    for number in range(2, 6):
+        polled.incident(number, ip)
+    polled.incident(6)
+    counts = (await polled.install())["counts"]
+    assert (counts["started"], counts["joined"]) == (2, 4)
+    assert await polled.settled(6) == Counter({f"SNX-{number}": 1 for number in range(1, 7)})
+    history = await polled.scene.client.get_workflow_handle(f"sua-acme-{ip}").fetch_history()
+    signals = [
+        event.workflow_execution_signaled_event_attributes.signal_name
+        for event in history.events
+        if event.HasField("workflow_execution_signaled_event_attributes")
+    ]
+    assert signals == ["alerts"]
 
 
 async def test_an_offset_that_is_not_minded_is_told(polled: Polled) -> None:
