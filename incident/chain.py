@@ -9,6 +9,7 @@ part of the head.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -76,7 +77,7 @@ def digest(value: Any) -> str:
 
 def moment(at: datetime) -> str:
     """A time as an entry says it: UTC, to the microsecond. One form alone, so that a digest has one value."""
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def origin(case_id: str, case_key: str) -> str:
@@ -85,8 +86,17 @@ def origin(case_id: str, case_key: str) -> str:
 
 
 def link(entry: Mapping[str, Any], previous: str) -> str:
-    """The digest of an entry that stands after ``previous``. Raises Uncanonical."""
-    return digest({**{name: entry[name] for name in ENTRY}, "previous": previous})
+    """The digest of an entry that stands after ``previous``. Raises Uncanonical.
+
+    The values are texts and whole numbers, the names are ASCII: of such, ``json`` writes the canonical form, and a case
+    links some twenty entries.
+    """
+    flat = {**{name: entry[name] for name in ENTRY}, "previous": previous}
+    try:
+        written = json.dumps(flat, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise Uncanonical(str(error)) from None
+    return hashlib.sha256(written).hexdigest()
 
 
 def head(last: str, gap: Gap | None) -> str:

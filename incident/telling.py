@@ -48,7 +48,7 @@ DEFAULT_NAMESPACE = "default"
 
 def clock(at: datetime) -> str:
     """A time ready to read, in UTC, to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
 
 
 def size(count: int | None) -> str:

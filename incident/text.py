@@ -24,7 +24,7 @@ _INVISIBLE = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANK = re.compile(r"\s+")
 
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#|~&@$]")
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in r"\`*_{}[]()<>#|~&@$"})
 # A list, a rule, a heading's underline or a numbered list can only begin where the value does.
 _MARKDOWN_START = re.compile(r"^(\d*)([-+=.])")
 _MARKDOWN_ADDRESS = re.compile(r":(?=//)|(?<=www)\.", re.IGNORECASE)
@@ -36,10 +36,13 @@ def plain(value: str, limit: int = LIMIT) -> str:
     Control characters, terminal escapes, bidirectional controls, zero-width characters and NULs are removed, line
     breaks and runs of blanks become one space, a lone surrogate becomes U+FFFD. A longer text ends with an ellipsis.
     """
-    text = _CONTROL_SEQUENCE.sub("", value)
-    text = _INVISIBLE.sub("", text)
-    text = _SURROGATE.sub("\ufffd", text)
-    text = _BLANK.sub(" ", text).strip()
+    if value.isascii() and value.isprintable():
+        text = " ".join(value.split())
+    else:
+        text = _CONTROL_SEQUENCE.sub("", value)
+        text = _INVISIBLE.sub("", text)
+        text = _SURROGATE.sub("\ufffd", text)
+        text = _BLANK.sub(" ", text).strip()
     if len(text) <= limit:
         return text
     return text[: max(limit - 1, 0)].rstrip() + _ELLIPSIS
@@ -51,6 +54,7 @@ def markdown(value: str, limit: int = LIMIT) -> str:
     Rests on CommonMark 0.31 section 2.4 (any ASCII punctuation may be escaped by a backslash), and covers GitHub's
     additions. The value may stand at the start of a line or inside one. ``limit`` counts before the escaping.
     """
-    text = _MARKDOWN.sub(r"\\\g<0>", plain(value, limit))
-    text = _MARKDOWN_ADDRESS.sub(r"\\\g<0>", text)
-    return _MARKDOWN_START.sub(r"\1\\\2", text)
+    text = plain(value, limit).translate(_MARKDOWN)
+    # By functions: a template is an import in each call, and an import is dear in the sandbox of a workflow.
+    text = _MARKDOWN_ADDRESS.sub(lambda found: f"\\{found[0]}", text)
+    return _MARKDOWN_START.sub(lambda found: f"{found[1]}\\{found[2]}", text)

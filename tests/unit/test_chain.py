@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from incident.chain import Gap, Uncanonical, canonical, digest, head, link, moment, origin, walk
+from incident.chain import ENTRY, MOST, Gap, Uncanonical, canonical, digest, head, link, moment, origin, walk
 from incident.record import CaseRecord, Event
 from tests.unit.builders import AT, record
 
@@ -48,6 +48,13 @@ NUMBERS = [
 def test_numbers_have_the_forms_of_the_standard(bits: str, form: str) -> None:
     (number,) = struct.unpack(">d", bytes.fromhex(bits))
     assert canonical(number) == form.encode()
+
+
+@given(st.integers(0, MOST), st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=5, max_size=5))
+def test_an_entry_is_linked_over_its_canonical_form(seq: int, texts: list[str]) -> None:
+    *fields, previous = texts
+    entry = {**dict(zip([name for name in ENTRY if name != "seq"], fields, strict=True)), "seq": seq}
+    assert link(entry, previous) == digest({**entry, "previous": previous})
 
 
 def test_the_sample_of_the_standard() -> None:
