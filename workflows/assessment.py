@@ -11,6 +11,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from incident.evidence import Corroboration, Fact, Risk
     from incident.triage import ActionName, RiskLevel, Verdict, decide, raise_for_risk
+    from workflows import steps
     from workflows.case import Case
     from workflows.enrichment import Enrichment, same_host, same_person
 
@@ -22,25 +23,35 @@ class Assessment:
         self._case = case
         self._enrichment = enrichment
 
-    async def assess(self) -> Verdict:
-        """Take the row of the table. Risk raises the priority before corroboration is asked for its answer."""
-        corroborating = asyncio.create_task(self._enrichment.corroboration())
-        self._learn_risk(await self._enrichment.risk())
-        return self._verdict(await corroborating)
+    async def assess(self, *, by_the_clock: bool = False) -> Verdict:
+        """Take the row of the table. Risk raises the priority before corroboration is asked for its answer.
+
+        What is only looked at ``by_the_clock`` lets other cases go first.
+        """
+        with steps.urgent(by_the_clock=by_the_clock):
+            corroborating = asyncio.create_task(self._enrichment.corroboration())
+            self._learn_risk(await self._enrichment.risk())
+            return self._verdict(await corroborating)
 
     async def again(
-        self, actions: tuple[ActionName, ...], settled: Callable[[], bool], busy: Callable[[], bool]
+        self,
+        actions: tuple[ActionName, ...],
+        settled: Callable[[], bool],
+        busy: Callable[[], bool],
+        *,
+        by_the_clock: bool,
     ) -> Verdict | None:
         """Look at targets and evidence again, and take in what was found all at once; ``None`` if that is too late.
 
         Whoever answers meanwhile answers about what was asked: an answer that is being weighed (``busy``) comes first,
-        and once the question is ``settled`` nothing is changed any more.
+        and once the question is ``settled`` nothing is changed any more. ``by_the_clock`` as in ``assess``.
         """
         record = self._case.record
-        fresh = await self._enrichment.targets(actions)
-        risk, corroboration = await asyncio.gather(
-            self._enrichment.risk(fresh.user), self._enrichment.corroboration(fresh.host, fresh.user)
-        )
+        with steps.urgent(by_the_clock=by_the_clock):
+            fresh = await self._enrichment.targets(actions)
+            risk, corroboration = await asyncio.gather(
+                self._enrichment.risk(fresh.user), self._enrichment.corroboration(fresh.host, fresh.user)
+            )
         await workflow.wait_condition(lambda: not busy())
         if settled():
             return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -109,10 +111,27 @@ def queue_for(step: str) -> str | None:
     return queue_of(integration, workflow.info().task_queue)
 
 
+_by_the_clock: ContextVar[bool] = ContextVar("by_the_clock", default=False)
+
+
+@contextmanager
+def urgent(*, by_the_clock: bool) -> Iterator[None]:
+    """Steps within, and in what is begun within, go one level behind if nothing but the time has come for them."""
+    before = _by_the_clock.get()
+    _by_the_clock.set(by_the_clock)
+    try:
+        yield
+    finally:
+        # Not by a token: a run that leaves the worker's cache may be closed in another context.
+        _by_the_clock.set(before)
+
+
 def urgency() -> Priority:
     """How urgent the next step is: as urgent as the case is by now, and what the case was started with for the rest."""
     published = workflow.info().typed_search_attributes.get(search_attributes.PRIORITY)
-    return Priority(priority_key=priority_key(CasePriority(published))) if published else Priority.default
+    if not published:
+        return Priority.default
+    return Priority(priority_key=priority_key(CasePriority(published)) + _by_the_clock.get())
 
 
 PENDING: Final = "NotYet"

@@ -174,12 +174,12 @@ class SuspiciousUserActivity:
         self._case.enter(Stage.TRIAGING)
         return await self._assessment.assess()
 
-    async def _look(self) -> Verdict:
+    async def _look(self, *, by_the_clock: bool = False) -> Verdict:
         """Look again: what was unknown, the risk, and further alerts."""
         await self._joining.judge()
         self._joining.looked()
         await self._enrichment.look_up()
-        return await self._assessment.assess()
+        return await self._assessment.assess(by_the_clock=by_the_clock)
 
     async def _decide(self, verdict: Verdict) -> Decision:
         """Let the table decide, or stop at the hold point."""
@@ -317,14 +317,18 @@ class SuspiciousUserActivity:
         return every * _SELDOM if protected and workflow.info().is_continue_as_new_suggested() else every
 
     async def _look_at_question(self, hold: HoldPoint, actions: tuple[ActionName, ...]) -> Verdict | None:
+        by_the_clock = not self._joining.wants_a_look
         if not self._case.policy.renew_questions:
-            verdict = await self._look()
+            verdict = await self._look(by_the_clock=by_the_clock)
             await workflow.wait_condition(lambda: not self._answering.weighing)
             return verdict
         await self._joining.judge()
         self._joining.looked()
         return await self._assessment.again(
-            actions, settled=lambda: not hold.stands, busy=lambda: self._answering.weighing
+            actions,
+            settled=lambda: not hold.stands,
+            busy=lambda: self._answering.weighing,
+            by_the_clock=by_the_clock,
         )
 
     def _renew(self, hold: HoldPoint) -> None:

@@ -87,6 +87,40 @@ async def test_an_escalated_case_is_more_urgent_too(scene: Scene) -> None:
     assert keys(await events(scene.handle(started)))["endpoint.quarantine_host"] == 3
 
 
+async def test_a_look_by_the_clock_lets_others_go_first(scene: Scene) -> None:
+    scene.world.sightings, scene.world.score = 0, 0.01
+    steering = policy(recheck_every=timedelta(milliseconds=300))
+    started = await scene.start(alert(severity="medium"), steering)
+    await scene.until(started, lambda state: state["question"])
+
+    async def looked() -> dict[str, int]:
+        return keys(await events(scene.handle(started)))
+
+    async with asyncio.timeout(20):
+        while (await looked())["siem.score_risk"] == 3:
+            await asyncio.sleep(0.05)
+    found = await looked()
+    assert (found["siem.score_risk"], found["notification.notify"]) == (4, 3)
+    await scene.handle(started).execute_update(
+        "decide", {"decision": "contain", "analyst": ANALYST, "reason": "seen it"}
+    )
+    await scene.end(started)
+    assert (await looked())["endpoint.quarantine_host"] == 3
+
+
+async def test_a_look_for_an_alert_that_joined_waits_for_nobody(scene: Scene) -> None:
+    scene.world.sightings, scene.world.score = 0, 0.01
+    first = alert(severity="medium")
+    started = await scene.start(first)
+    await scene.until(started, lambda state: state["question"])
+    seen = len(await events(scene.handle(started)))
+    await scene.start(alert(severity="medium", destination_ip=first.destination_ip))
+    async with asyncio.timeout(20):
+        while "siem.score_risk" not in keys((await events(scene.handle(started)))[seen:]):
+            await asyncio.sleep(0.05)
+    assert keys((await events(scene.handle(started)))[seen:])["siem.score_risk"] == 3
+
+
 async def test_without_queues_of_their_own_every_step_goes_over_the_cases_queue(scene: Scene) -> None:
     started = await scene.start(alert())
     await scene.end(started)
