@@ -86,8 +86,9 @@ class CasePolicy(Frozen):
     release or renew it; ``None`` means until somebody releases it. With ``ask_directory`` the directory says who may
     answer, when a question is put and when it is answered; with ``renew_questions`` a question whose facts changed is
     void and another one takes its place; with ``publish_together`` what a case is found by is told once for all that a
-    step of the workflow changed; with ``tell_answered`` those who were asked hear who answered, and the last
-    tier hears who disagrees. The steps of ``own_queues`` go over the task queues of these integrations.
+    step of the workflow changed, and facts with the stage that follows them; with ``tell_answered`` those who were
+    asked hear who answered, and the last tier hears who disagrees. The steps of ``own_queues`` go over the task queues
+    of these integrations.
     ``chat`` says that a channel is told of the case, ``comment_incident`` that the SIEM's incidents hear of it.
     With ``fold_alerts`` a flood is taken in a part at a time, and ``looks_apart`` is how long alerts that join after a
     look wait for the next one; with ``tell_apart`` an alert about another host or user than the case's gets a case of

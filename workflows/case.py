@@ -125,11 +125,11 @@ class Case:
             self.write_back.look()
         self._log()
 
-    def publish_now(self) -> None:
+    def publish_now(self, *, patient: bool = False) -> None:
         """Bring the search attributes to the record's state. Before a run ends: what comes after its end is lost."""
         if self._together:
             self._published.start_from(workflow.info().typed_search_attributes)
-        changes = self._published.changes(self.record)
+        changes = self._published.changes(self.record, patient=patient)
         if changes:
             workflow.upsert_search_attributes(changes)
 
@@ -141,7 +141,7 @@ class Case:
         """Once, for all that one step of the workflow has changed: a thousand alerts may have joined in it."""
         self._showing = False
         if self._together and not self._over:
-            self.publish_now()
+            self.publish_now(patient=True)
         workflow.set_current_details(details(self.record, self._policy, workflow.info().namespace))
 
     def tell_channel(self) -> None:

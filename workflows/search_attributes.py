@@ -9,7 +9,7 @@ from typing import Any, Final
 from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
 from incident.joined import MOST_SEARCHABLE
-from incident.record import CaseRecord
+from incident.record import CaseRecord, Stage
 from incident.release_record import ReleaseRecord
 from incident.triage import ActionName
 
@@ -23,6 +23,9 @@ ALERTS: Final = SearchAttributeKey.for_keyword_list("AlertIds")
 DUE: Final = SearchAttributeKey.for_datetime("DecisionDueAt")
 
 ALL: Final[tuple[SearchAttributeKey[Any], ...]] = (STAGE, PRIORITY, RISK, OUTCOME, USER, HOST, ALERTS, DUE)
+
+_FACTS: Final = (USER, HOST, RISK)
+_LEARNING: Final = (Stage.ENRICHING, Stage.TRIAGING)
 
 MAX_ALERT_IDS: Final = MOST_SEARCHABLE
 """How many alert ids are searchable."""
@@ -39,14 +42,17 @@ class Published:
         for pair in known:
             self._told.setdefault(pair.key.name, pair.value)
 
-    def changes(self, record: CaseRecord) -> list[SearchAttributeUpdate[Any]]:
-        """The updates that bring the visibility store to the record's state."""
-        changed: list[SearchAttributeUpdate[Any]] = []
-        for key, value in _values(record):
-            if self._told.get(key.name) != value:
-                self._told[key.name] = value
-                changed.append(key.value_unset() if value is None else key.value_set(value))
-        return changed
+    def changes(self, record: CaseRecord, *, patient: bool = False) -> list[SearchAttributeUpdate[Any]]:
+        """The updates that bring the visibility store to the record's state.
+
+        While the case only learns its facts, ``patient`` lets them wait for its next stage: each telling is an event,
+        a write, and an action that is paid for.
+        """
+        changed = [(key, value) for key, value in _values(record) if self._told.get(key.name) != value]
+        if patient and record.stage in _LEARNING and all(key in _FACTS for key, _ in changed):
+            return []
+        self._told.update((key.name, value) for key, value in changed)
+        return [key.value_unset() if value is None else key.value_set(value) for key, value in changed]
 
 
 def _values(record: CaseRecord) -> Sequence[tuple[SearchAttributeKey[Any], Any]]:

@@ -18,7 +18,7 @@ import workflows
 from clients import Clients
 from connection import TASK_QUEUE
 from incident.record import Outcome, Question, Stage
-from incident.triage import CONTAIN, RiskLevel
+from incident.triage import CONTAIN, Priority, RiskLevel
 from settings import Settings
 from tests.house.layers import ROOT
 from tests.unit.builders import AT, learn, record
@@ -158,6 +158,24 @@ def test_only_what_changed_is_upserted_and_what_is_gone_is_unset() -> None:
     case.question = None
     (change,) = published.changes(case)
     assert (change.key.name, change.value) == ("DecisionDueAt", None)
+
+
+def test_facts_wait_for_the_next_stage_and_for_nothing_else() -> None:
+    published, case = search_attributes.Published(), record()
+    published.changes(case)
+    learn(case, "ws-042")
+    case.risk_level = RiskLevel.LOW
+    for stage in (Stage.ENRICHING, Stage.TRIAGING):
+        case.stage = stage
+        published.changes(record().model_copy(update={"stage": stage}))
+        assert published.changes(case, patient=True) == []
+    case.priority = Priority.HIGH
+    names = {change.key.name for change in published.changes(case, patient=True)}
+    assert names == {"IncidentPriority", "RiskLevel", "AffectedUser", "AffectedHost"}
+    case.stage = Stage.AWAITING_DECISION
+    published.changes(case)
+    learn(case, "ws-043")
+    assert {change.key.name for change in published.changes(case, patient=True)} == {"AffectedUser", "AffectedHost"}
 
 
 def test_a_case_is_found_before_a_worker_has_seen_it() -> None:

@@ -28,9 +28,9 @@ class Budget:
     actions: int
 
 
-CONTAINS = Budget(events=100, bytes=32_000, activities=13, upserts=7, actions=23)
-DISABLES = Budget(events=88, bytes=28_000, activities=11, upserts=7, actions=21)
-ASKS = Budget(events=136, bytes=42_000, activities=17, upserts=10, actions=33)
+CONTAINS = Budget(events=100, bytes=32_000, activities=13, upserts=5, actions=21)
+DISABLES = Budget(events=88, bytes=28_000, activities=11, upserts=4, actions=18)
+ASKS = Budget(events=136, bytes=42_000, activities=17, upserts=8, actions=31)
 
 ROWS = [
     pytest.param(90.0, 2, CONTAINS, id="high, corroborated"),
