@@ -41,17 +41,18 @@ class Size:
     flood: int
     burst: float
     tuned: int
+    resumed: bool = False
 
 
 QUICK = Size(1, 16, 4, 40, timedelta(seconds=20), 20, 200, 200, 5, 16)
 DEFAULT = Size(2, 60, 15, 1_000, timedelta(seconds=90), 90, 10_000, 20_000, 20, 60)
-FULL = Size(5, 150, 40, 10_000, timedelta(minutes=10), 600, 10_000, 20_000, 30, 120)
+FULL = Size(5, 150, 40, 10_000, timedelta(minutes=10), 600, 10_000, 20_000, 30, 120, resumed=True)
 
 PARTS: dict[str, Callable[[Size], Awaitable[dict[str, Any]]]] = {
     "rows": lambda _: rows.run(),
     "floor": lambda size: floor.run(rounds=size.rounds, total=size.turn, singly=size.singly),
     "plain": lambda size: plain.run(total=2 * size.singly),
-    "paused": lambda size: paused.run(total=size.paused, every=size.every, watch=size.watch),
+    "paused": lambda size: paused.run(total=size.paused, every=size.every, watch=size.watch, resumed=size.resumed),
     "storm": lambda size: storm.run(alerts=size.alerts, hosts=50, flood=size.flood, how=storm.Storming(size.burst)),
     "tuning": lambda size: tuning.run(total=size.tuned, singly=size.singly),
 }
@@ -65,6 +66,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="only to see that it runs: the figures mean nothing")
     size.add_argument("--full", action="store_true", help="with 10,000 paused cases; takes an hour or two")
     parser.add_argument("--paused", type=int, metavar="N", help="so many paused cases")
+    parser.add_argument("--every", type=float, metavar="SECONDS", help="how often each of them looks")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where the results go, as JSON")
     parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="where the picture goes, as SVG")
     told = parser.parse_args(given)
@@ -92,6 +94,8 @@ def main(given: list[str]) -> int:
     size = QUICK if told.quick else FULL if told.full else DEFAULT
     if told.paused:
         size = replace(size, paused=told.paused)
+    if told.every:
+        size = replace(size, every=timedelta(seconds=told.every), watch=told.every)
     about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
 
     def keep(part: dict[str, Any]) -> None:

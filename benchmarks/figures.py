@@ -114,7 +114,12 @@ def _paused(told: dict[str, Any]) -> Iterator[str]:
         ("", "figure"),
         [
             ("each looks again every", f"{told['looks_every_s']:.0f} s, as much as {told['as_much_as']}"),
-            ("cases a second until each had asked", told["started"]["per_second"]),
+            (
+                "started a second, as they go on after a long wait"
+                if told["started"].get("resumed")
+                else "cases a second until each had asked",
+                told["started"]["per_second"],
+            ),
             (
                 "looks a second, and due",
                 f"{told['watched']['looks_per_second']}, {told['watched']['looks_due_per_second']}",

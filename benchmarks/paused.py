@@ -14,6 +14,7 @@ from temporalio.api.enums.v1 import EventType
 from benchmarks.as_shipped import bench_alert, shipped_policy, shipped_settings
 from benchmarks.instant import WRITES, Row, about, address
 from benchmarks.measure import Used, milliseconds, resident_mb
+from benchmarks.resumed import resume, waiting_case
 from benchmarks.stage import BenchWorker, Stage, answering
 from cases import decide_case, start_incident
 from incident.policy import CasePolicy
@@ -26,6 +27,8 @@ _LOOK = "locate"
 _SAMPLE = 60
 _ANSWERS = 15
 _WITHIN = 60.0
+_LONG = timedelta(hours=8)
+"""Nobody's turn ends while it is measured."""
 
 
 @dataclass
@@ -37,6 +40,9 @@ class _Held:
     policy: CasePolicy
     cases: list[str]
     """The names of their hosts in the marks."""
+
+    since: float = 0.0
+    """When all of them were there."""
 
     def looks(self, name: str) -> list[float]:
         """When this case looked, its first look included."""
@@ -65,6 +71,29 @@ async def _start_all(held: _Held, total: int) -> dict[str, Any]:
         "seconds": round(took, 1),
         "per_second": round(total / took, 2),
         "processor_ms": before.until(Used.now(pids), total),
+    }
+
+
+async def _resume_all(held: _Held, total: int) -> dict[str, Any]:
+    """Start them where they go on, and wait until the server has them all."""
+    waiting = await waiting_case(held.policy)
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        async with turns:
+            await resume(held.stage.client, waiting, number)
+
+    pids = {"server": held.stage.server.pid, "worker": held.worker.pid}
+    before, begun = Used.now(pids), time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for number in range(total):
+            group.create_task(one(number))
+    took = time.monotonic() - begun
+    return {
+        "seconds": round(took, 1),
+        "per_second": round(total / took, 2),
+        "processor_ms": before.until(Used.now(pids), total),
+        "resumed": True,
     }
 
 
@@ -111,7 +140,7 @@ async def _restart(held: _Held, every: timedelta) -> dict[str, Any]:
     await held.stage.server.kill()
     await asyncio.sleep(OUTAGE)
     held.worker.marks.refresh()
-    due = {name: held.looks(name)[-1] + every.total_seconds() for name in waiting}
+    due = {name: max(held.looks(name), default=held.since) + every.total_seconds() for name in waiting}
     seen = {name: len(held.looks(name)) for name in waiting}
     begun = time.monotonic()
     await held.stage.server.start()
@@ -139,17 +168,27 @@ async def _restart(held: _Held, every: timedelta) -> dict[str, Any]:
     }
 
 
-async def run(*, total: int, every: timedelta, watch: float) -> dict[str, Any]:
-    """``total`` cases that look again every so often, watched for ``watch`` seconds before the restart."""
+async def run(*, total: int, every: timedelta, watch: float, resumed: bool = False) -> dict[str, Any]:
+    """``total`` cases that look again every so often, watched for ``watch`` seconds before the restart.
+
+    ``resumed`` starts them where they go on after a long wait, instead of from their alerts.
+    """
     policy = shipped_policy(recheck_every=every)
+    policy = policy.model_copy(
+        update={"tiers": tuple(tier.model_copy(update={"wait": _LONG}) for tier in policy.tiers)}
+    )
     async with Stage() as stage:
         worker = await stage.worker("holdpoint-calls")
         names = [about(address(Row.MEDIUM_ALONE, number)) for number in range(total)]
         held = _Held(stage, worker, policy, names)
         memory = {"worker_idle_mb": resident_mb(worker.pid), "server_idle_mb": resident_mb(stage.server.pid)}
-        started = await _start_all(held, total)
+        started = await (_resume_all if resumed else _start_all)(held, total)
+        held.since = time.monotonic()
         memory |= {"worker_paused_mb": resident_mb(worker.pid), "server_paused_mb": resident_mb(stage.server.pid)}
         pids = {"server": stage.server.pid, "worker": worker.pid}
+        if resumed:
+            # What was started first is due then; before that nobody looks.
+            await asyncio.sleep(max(0.0, every.total_seconds() - started["seconds"]))
         before, looked = Used.now(pids), worker.marks.refresh().count(_LOOK)
         # Not shorter than a look takes to come round.
         watch = max(watch, every.total_seconds())

@@ -41,8 +41,10 @@ class BenchWorker(Child):
 class Stage:
     """An asynchronous context manager: a server on a free port of loopback, its file and all logs in a folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        """``options`` are further ones of Temporal's dev server."""
         self._open = AsyncExitStack()
+        self._options = options
         self.workers: list[BenchWorker] = []
 
     async def __aenter__(self) -> Self:
@@ -52,7 +54,7 @@ class Stage:
             nothing = self.folder / "temporal.toml"
             nothing.touch()
             self.variables = dict(os.environ) | {"TEMPORAL_CONFIG_FILE": str(nothing), "PYTHONUNBUFFERED": "1"}
-            self.server = TemporalServer(self.folder, self.variables, port=0, ui_port=0)
+            self.server = TemporalServer(self.folder, self.variables, port=0, ui_port=0, options=self._options)
             opening.push_async_callback(self._end)
             await self.server.start()
             self.client = await self.connect()

