@@ -16,7 +16,6 @@ from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 import logs
 import telemetry
@@ -40,6 +39,7 @@ from group_checks import analysts_groups, look_up
 from handing_over import handing_on
 from incident.queues import Integration, queue_of
 from polling import taking
+from sandbox import LOADED_ONCE, CaseSandbox
 from serving import served, serves_cases, worker_settings
 from settings import Settings, SettingsRefused
 from workflows.containment_ledger import ContainmentLedger
@@ -64,12 +64,6 @@ HEARD = timedelta(milliseconds=100)
 """How soon Temporal hears what a step keeps in its heartbeat: who has been mailed outlives a crash a moment later."""
 
 WORKFLOWS = (SuspiciousUserActivity, ContainmentLedger, ReleaseContainment, IncidentPoller, IncidentComment, NextCase)
-
-LOADED_ONCE = SandboxRestrictions.default.with_passthrough_modules("workflows")
-"""The sandbox stays around every run, but does not load the runbook's file anew for each: a fifth of the worker's work.
-
-The runbook keeps no state outside of its objects, and the tests run it under the sandbox at its strictest.
-"""
 
 log = logging.getLogger("holdpoint.worker")
 
@@ -161,7 +155,7 @@ def tuned(executor: ThreadPoolExecutor) -> dict[str, Any]:
         "sticky_queue_schedule_to_start_timeout": STICKY,
         "max_heartbeat_throttle_interval": HEARD,
         "interceptors": [Pulse()],
-        "workflow_runner": SandboxedWorkflowRunner(restrictions=LOADED_ONCE),
+        "workflow_runner": CaseSandbox(restrictions=LOADED_ONCE),
         "graceful_shutdown_timeout": DRAIN,
     }
 

@@ -10,14 +10,14 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import worker
@@ -26,9 +26,15 @@ from benchmarks.floor_workflow import FLOOR_QUEUE, BenchmarkFloor, FloorActiviti
 from benchmarks.instant import instant_clients
 from benchmarks.marks import Marks
 from connection import TASK_QUEUE, connect_temporal
+from sandbox import LOADED_ONCE, CaseSandbox
 
 READY = "benchmark worker ready"
-_RUNNERS = {"reloading": SandboxedWorkflowRunner, "unsandboxed": UnsandboxedWorkflowRunner}
+_FLOOR_TOO = LOADED_ONCE.with_passthrough_modules("benchmarks")
+_RUNNERS: dict[str, Callable[[], WorkflowRunner]] = {
+    "reloading": SandboxedWorkflowRunner,
+    "asked": lambda: SandboxedWorkflowRunner(restrictions=LOADED_ONCE),
+    "unsandboxed": UnsandboxedWorkflowRunner,
+}
 
 
 def knobs(given: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def _floor(client: Client, marks: Marks, executor: ThreadPoolExecutor, changed: 
         task_queue=FLOOR_QUEUE,
         workflows=[BenchmarkFloor],
         activities=[FloorActivities(marks).step],
-        **{**tuned, "interceptors": []},
+        **{**tuned, "interceptors": [], "workflow_runner": CaseSandbox(restrictions=_FLOOR_TOO)},
     )
 
 

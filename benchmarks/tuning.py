@@ -11,6 +11,7 @@ from benchmarks.stage import Stage
 
 CHANGES: dict[str, tuple[str, ...]] = {
     "the runbook's file is loaded for each run": ("workflow_runner=reloading",),
+    "the SDK's own sandbox": ("workflow_runner=asked",),
     "no sandbox": ("workflow_runner=unsandboxed",),
     "5 pollers each": ("workflow_task_poller_behavior=5", "activity_task_poller_behavior=5"),
     "16 pollers each": ("workflow_task_poller_behavior=16", "activity_task_poller_behavior=16"),
