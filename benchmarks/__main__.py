@@ -46,7 +46,7 @@ class Size:
 
 QUICK = Size(1, 16, 4, 40, timedelta(seconds=20), 20, 200, 200, 5, 16)
 DEFAULT = Size(2, 60, 15, 1_000, timedelta(seconds=90), 90, 10_000, 20_000, 20, 60)
-FULL = Size(5, 150, 40, 10_000, timedelta(minutes=10), 600, 10_000, 20_000, 30, 120, resumed=True)
+FULL = Size(5, 150, 40, 10_000, timedelta(minutes=10), 300, 10_000, 20_000, 30, 120, resumed=True)
 
 PARTS: dict[str, Callable[[Size], Awaitable[dict[str, Any]]]] = {
     "rows": lambda _: rows.run(),

@@ -126,7 +126,8 @@ def _paused(told: dict[str, Any]) -> Iterator[str]:
             ),
             ("worker MB idle, all paused, after looking", _memory(memory)),
             ("disk MB", told["disk_mb"]),
-            ("ms from an answer to its receipt, p50", answering["receipt_ms"].get("p50")),
+            ("ms from an answer to its receipt, p50 and p95", _late(answering["receipt_ms"], "p95")),
+            ("answers without a receipt in time", answering.get("without_receipt", 0)),
             ("ms from an answer to the first write, p50", answering["write_ms"].get("p50")),
             ("ms a timer fires after it is due, p50 and p99", _late(timers["fired_late_ms"])),
             ("ms until its first step begins, p50 and p99", _late(timers["looked_late_ms"])),
@@ -144,8 +145,8 @@ def _memory(memory: dict[str, float]) -> str:
     return ", ".join(str(memory[f"worker_{when}_mb"]) for when in ("idle", "paused", "watched"))
 
 
-def _late(told: dict[str, float]) -> str:
-    return f"{told.get('p50')}, {told.get('p99')}"
+def _late(told: dict[str, float], beside: str = "p99") -> str:
+    return f"{told.get('p50')}, {told.get(beside)}"
 
 
 def _storm(told: dict[str, Any]) -> Iterator[str]:

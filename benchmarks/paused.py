@@ -16,7 +16,7 @@ from benchmarks.instant import WRITES, Row, about, address
 from benchmarks.measure import Used, milliseconds, resident_mb
 from benchmarks.resumed import resume, waiting_case
 from benchmarks.stage import BenchWorker, Stage, answering
-from cases import decide_case, start_incident
+from cases import NoWorker, decide_case, start_incident
 from incident.policy import CasePolicy
 
 AT_ONCE = 32
@@ -75,16 +75,17 @@ async def _start_all(held: _Held, total: int) -> dict[str, Any]:
 
 
 async def _resume_all(held: _Held, total: int) -> dict[str, Any]:
-    """Start them where they go on, and wait until the server has them all."""
+    """Start them where they go on, evenly over the time between two looks: then their looks are spread over it too."""
     waiting = await waiting_case(held.policy)
     turns = asyncio.Semaphore(AT_ONCE)
+    pids = {"server": held.stage.server.pid, "worker": held.worker.pid}
+    before, begun = Used.now(pids), time.monotonic()
 
     async def one(number: int) -> None:
+        await asyncio.sleep(begun + held.policy.recheck_every.total_seconds() * number / total - time.monotonic())
         async with turns:
             await resume(held.stage.client, waiting, number)
 
-    pids = {"server": held.stage.server.pid, "worker": held.worker.pid}
-    before, begun = Used.now(pids), time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(total):
             group.create_task(one(number))
@@ -100,15 +101,19 @@ async def _resume_all(held: _Held, total: int) -> dict[str, Any]:
 async def _answer_some(held: _Held, numbers: list[int]) -> dict[str, Any]:
     """Answer some one by one: how long until the receipt, and until the first containment write."""
     analyst = held.policy.tiers[0].analysts[0]
-    receipts, writes = [], []
+    receipts, writes, late = [], [], 0
     for number in numbers:
         answer = {"decision": "contain", "analyst": analyst, "reason": "a benchmark"}
         begun = time.monotonic()
-        await decide_case(held.stage.client, f"sua-bench-{address(Row.MEDIUM_ALONE, number)}", answer)
+        try:
+            await decide_case(held.stage.client, f"sua-bench-{address(Row.MEDIUM_ALONE, number)}", answer)
+        except NoWorker:
+            late += 1
+            continue
         receipts.append(time.monotonic() - begun)
         wrote = await held.worker.marks.until_first(held.cases[number], *WRITES, within=_WITHIN)
         writes.append(wrote - begun)
-    return {"receipt_ms": milliseconds(receipts), "write_ms": milliseconds(writes)}
+    return {"receipt_ms": milliseconds(receipts), "write_ms": milliseconds(writes), "without_receipt": late}
 
 
 async def _lateness(held: _Held, names: list[str]) -> dict[str, Any]:
@@ -186,12 +191,9 @@ async def run(*, total: int, every: timedelta, watch: float, resumed: bool = Fal
         held.since = time.monotonic()
         memory |= {"worker_paused_mb": resident_mb(worker.pid), "server_paused_mb": resident_mb(stage.server.pid)}
         pids = {"server": stage.server.pid, "worker": worker.pid}
-        if resumed:
-            # What was started first is due then; before that nobody looks.
-            await asyncio.sleep(max(0.0, every.total_seconds() - started["seconds"]))
         before, looked = Used.now(pids), worker.marks.refresh().count(_LOOK)
-        # Not shorter than a look takes to come round.
-        watch = max(watch, every.total_seconds())
+        # Not shorter than a look takes to come round, where they do not come evenly.
+        watch = watch if resumed else max(watch, every.total_seconds())
         await asyncio.sleep(watch)
         looks = worker.marks.refresh().count(_LOOK) - looked
         watched = {

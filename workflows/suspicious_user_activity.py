@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
@@ -13,6 +13,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from incident.cadence import Cadence
     from incident.decision import AnswerRefused, DecisionName
     from incident.desk import desk_view
     from incident.policy import Approval, OnUnanswered
@@ -38,7 +39,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.renewal import Renewal
     from workflows.ticket import CaseTicket
 
-_SELDOM = 12
 _ABSENT: Any = None
 """The input of a case that was started without any: were it missing, its task would fail for ever."""
 
@@ -257,13 +257,16 @@ class SuspiciousUserActivity:
         is not enough to end it: what it waits for may be over at that moment, and then it goes on as if it were not.
         """
         looked_at: datetime | None = None
+        cadence = Cadence(self._case.policy.recheck_every)
         while hold.stands:
+            long = protected and workflow.info().is_continue_as_new_suggested()
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(
                     lambda: self._joining.wants_a_look,
-                    timeout=self._look_every(protected),
+                    timeout=cadence.wait(self._case.now, seldom=long),
                     timeout_summary="Look again",
                 )
+            cadence.called(self._case.now)
             if not hold.stands:
                 return None
             await self._joining.judge()
@@ -310,11 +313,6 @@ class SuspiciousUserActivity:
 
     def _tell_tier(self, what: str) -> None:
         self._beside(self._asking.tell_tier(what))
-
-    def _look_every(self, protected: bool) -> timedelta:
-        """A case that cannot begin its history anew looks more seldom once that is long: it must not be used up."""
-        every = self._case.policy.recheck_every
-        return every * _SELDOM if protected and workflow.info().is_continue_as_new_suggested() else every
 
     async def _look_at_question(self, hold: HoldPoint, actions: tuple[ActionName, ...]) -> Verdict | None:
         by_the_clock = not self._joining.wants_a_look
