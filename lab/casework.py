@@ -40,16 +40,20 @@ class Casework:
             async with self._gate:
                 alert = str(self.alerts[scenario.name])
                 started = await self.stage.starter_json("start", alert, settings=settings)
-            run = CaseRun(scenario, started["run_id"])
-            self.runs[scenario.name] = run
+            run = self.keep(scenario, started["run_id"])
             if started["joined"] or started["case_id"] != scenario.case_id:
                 run.differences.append(f"its start answered {started}")
             return run
 
         started = await asyncio.gather(*(one(scenario) for scenario in scenarios))
-        self.report.cases = [self.runs[name] for name in self.alerts if name in self.runs]
         self.stage.say(f"started {len(scenarios)} alerts with 'python starter.py start FILE --json'")
         return started
+
+    def keep(self, scenario: Scenario, run_id: str) -> CaseRun:
+        """Take a case that was started among those of the demo."""
+        run = self.runs[scenario.name] = CaseRun(scenario, run_id)
+        self.report.cases = [self.runs[name] for name in self.alerts if name in self.runs]
+        return run
 
     async def settle(self, scenario: Scenario) -> None:
         """Wait until a case has paused, or closed where the table contains at once."""

@@ -1,4 +1,4 @@
-"""The demo: ``python -m lab.demo``. Every row of the table over real protocols, what guards it, and an outage.
+"""The demo: ``python -m lab.demo``. Every row of the table over real protocols, what guards it, a flood and an outage.
 
 Everything lives in ``.holdpoint/``. It ends with a table and ``demo-report.json``, and with an exit code other than 0
 if anything differs from the table or from what the stand-ins saw.
@@ -23,13 +23,14 @@ from incident.policy import OnUnanswered
 from incident.text import plain
 from lab.casework import CLOSES_WITHIN, Casework
 from lab.checks import differences, touched, written_more_than_once
+from lab.flood import Flood
 from lab.guarded import Guarded
 from lab.report import CaseRun, DemoReport, print_table, write_report
 from lab.scenarios import DECLARED_DEFAULT, Expected, Scenario, expected, named
 from lab.servers import ROOT, LabFailed
 from lab.stage import RUN_DIRECTORY, InUse, Stage, stage
 from lab.storm import Storm
-from lab.trust_scenes import ALL, DOMAIN_ADMIN, OFFLINE, STORM, WRONG
+from lab.trust_scenes import ALL, DOMAIN_ADMIN, OFFLINE, STORM, URGENT, WRONG
 from lab.undone import Undone
 
 REPORT = ROOT / "demo-report.json"
@@ -49,6 +50,7 @@ class Demo:
         self._work = work = Casework(on, report, ALL)
         self._storm = Storm(work)
         self._guarded = Guarded(work)
+        self._flood = Flood(work)
         self._undone = Undone(work)
 
     async def play(self) -> None:
@@ -57,7 +59,7 @@ class Demo:
         late = [scenario for scenario in ALL if _times_out(scenario)]
         asking = [scenario for scenario in ALL if scenario.verdict.holds and scenario not in late]
         asking.sort(key=lambda scenario: not scenario.search_fails)  # These take the longest.
-        at_once = [s for s in ALL if not s.verdict.holds and s not in (*STORM, OFFLINE)]
+        at_once = [s for s in ALL if not s.verdict.holds and s not in (*STORM, OFFLINE, URGENT)]
         # While the storm is counted, nothing else is contained: these only ask.
         await asyncio.gather(self._storm.play(), work.start(asking))
         await asyncio.gather(
@@ -66,9 +68,14 @@ class Demo:
             self._guarded.host_is_offline(),
         )
         closing = [scenario for scenario in (*STORM, *at_once) if scenario is not DOMAIN_ADMIN]
-        await asyncio.gather(*(work.settle(scenario) for scenario in closing), self._guarded.one_approval())
+        await asyncio.gather(
+            *(work.settle(scenario) for scenario in closing),
+            self._guarded.one_approval(),
+            self._flood.play(),
+        )
         await asyncio.gather(self._deliver_again_while_open(named("high-search-down")), self._ask_briefly(late))
         await self._outlive([self._runs[scenario.name] for scenario in late])
+        await self._flood.stands("after the outage")
         await asyncio.gather(
             *(self._escalates(self._runs[scenario.name]) for scenario in late),
             self._answer_the_rest(),

@@ -46,6 +46,10 @@ TIERS = (
 ANALYST = TIERS[0].analyst
 
 DESK_KEY = "lab-desk-key-of-this-run-alone"
+INTAKE_KEY = "lab-intake-key-that-a-sender-signs-with"
+INTAKE_TOKEN = "lab-intake-token-of-another-sender"
+"""The two ways in which alerts may be handed to the bridge."""
+
 OUTSIDER = LabPerson("nils.berg@acme.example", "Nils Berg (no analyst)")
 PEOPLE = (
     LabPerson(TIERS[0].analyst, "Ana Lopez"),
@@ -92,7 +96,7 @@ class Environment:
             opening.push_async_callback(asyncio.to_thread, self.directory.stop)
             self._open = opening.pop_all()
         self.issuer.url = self._sign_in_page.url
-        self._write_secrets(self._vendors())
+        self._write_secrets(self._all_but_the_desks())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -193,7 +197,7 @@ client_id = "{self.issuer.client_id}"
 port = {port}
 """
 
-    def _vendors(self) -> Mapping[str, str]:
+    def _all_but_the_desks(self) -> Mapping[str, str]:
         return {
             "securonix__password": self.siem.password,
             "directory__password": self.directory.password,
@@ -201,6 +205,8 @@ port = {port}
             "ticketing__servicenow__password": self.tickets.password,
             "mail__password": MAIL_PASSWORD,
             "record__key": RECORD_KEY,
+            "bridge__hmac_key": INTAKE_KEY,
+            "bridge__token": INTAKE_TOKEN,
         }
 
     def _write_secrets(self, secrets: Mapping[str, str]) -> None:

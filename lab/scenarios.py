@@ -48,6 +48,8 @@ _PEOPLE = (
     ("cwong", "Clara Wong"),
     ("gsilva", "Gil Silva"),
     ("ymori", "Yui Mori"),
+    ("nsantos", "Nuno Santos"),
+    ("edubois", "Elise Dubois"),
 )
 DISABLED = 0x2
 """The bit of ``userAccountControl`` that disables an account."""

@@ -1,9 +1,9 @@
-"""The demo's cases about trust: a domain admin, a storm, a host that is offline, and containments that are undone."""
+"""The demo's cases about trust: an admin, a storm, a host that is offline, a flood, and containments to undo."""
 
 from __future__ import annotations
 
 from incident.decision import DecisionName
-from incident.triage import ActionName
+from incident.triage import ActionName, Priority
 from lab.environment import ANALYST, TIERS
 from lab.scenarios import DISABLED, SCENARIOS, Reply, Scenario, Way
 
@@ -29,8 +29,17 @@ WRONG = Scenario(
 )
 LEAVER = Scenario("leaver", 16, 71.0, further=True, uac=512 | DISABLED, undone=True)
 STORM = tuple(Scenario(f"storm-{n}", 16 + n, 80.0 + n, further=True) for n in range(1, 5))
+FLOODED = Scenario(
+    "flooded",
+    21,
+    57.0,
+    further=False,
+    reply=Reply(Way.UPDATE, DecisionName.CONTAIN, "Somebody copies the share file by file."),
+)
+URGENT = Scenario("amid-the-flood", 22, 97.0, further=True, severity=Priority.CRITICAL)
+"""Its one alert comes in the midst of those about the host that is flooded."""
 
-TRUST = (DOMAIN_ADMIN, OFFLINE, WRONG, LEAVER, *STORM)
+TRUST = (DOMAIN_ADMIN, OFFLINE, WRONG, LEAVER, *STORM, FLOODED, URGENT)
 """All of them; each is a row of the table that the world makes harder."""
 
 ALL = (*SCENARIOS, *TRUST)

@@ -15,7 +15,7 @@ from rich.text import Text
 from incident.policy import OnUnanswered
 from incident.text import plain
 from lab.demo import a_console, prepare, run
-from lab.environment import ANALYST, PEOPLE
+from lab.environment import ANALYST, INTAKE_TOKEN, PEOPLE
 from lab.scenarios import SCENARIOS, Cast, Scenario, named
 from lab.servers import ROOT, TEMPORAL, BridgeProcess, LabFailed, free_port
 from lab.stage import RUN_DIRECTORY, Stage, stage
@@ -121,6 +121,8 @@ def _explain(on: Stage, bridge: BridgeProcess, paused: Scenario, another: Path) 
         f"  {temporal} workflow list --query \"IncidentStage='awaiting_decision'\"",
         f"  {temporal} workflow signal --workflow-id {case} --name analyst_decision \\",
         f'      --input \'{{"decision": "contain", "analyst": "{ANALYST}", "reason": "seen it before"}}\'',
+        f"  curl -sS {bridge.url}/v1/alerts -H 'Authorization: Bearer {INTAKE_TOKEN}' \\",
+        f"      -H 'Content-Type: application/json' --data @{_short(another)}",
         "",
         "Ctrl-C ends it all.",
     ]
