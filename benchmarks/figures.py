@@ -178,7 +178,10 @@ def _storm(told: dict[str, Any]) -> Iterator[str]:
     ]
     yield from _table(("", f"{many['hosts']} hosts", "one host"), rows)
     asked = f"asked after {down['asked_after_s']} s" if down["asked_after_s"] else "had not asked within a minute"
-    yield f"{down['taken']:,} alerts for one host while no worker ran: once one ran, the case {asked}."
+    yield (
+        f"{down['taken']:,} alerts for one host while no worker ran: once one ran, the case {asked},"
+        f" and after {down.get('kept_after_s')} s it had read {down['kept']:,} of them."
+    )
     yield ""
 
 

@@ -1,6 +1,6 @@
 """Alerts by the thousand: none may be lost, and the one that matters may not wait behind the rest.
 
-How alerts are handed over is ``HandOver``: one by one here; a function that takes many fits in its place.
+They are handed over as the bridge does it, once their request is read: by ``bridge.delivery``.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from benchmarks.as_shipped import bench_alert, shipped_policy
 from benchmarks.counting import count_of
@@ -21,13 +20,17 @@ from benchmarks.instant import WRITES, Row, about
 from benchmarks.marks import Read
 from benchmarks.measure import Used, milliseconds, percentile, resident_mb
 from benchmarks.stage import BenchWorker, Stage
-from cases import CaseRefused, case_status, start_incident, start_incidents
+from bridge.answers import Taken
+from bridge.delivery import Delivery
+from cases import CaseRefused, case_status
+from connection import TASK_QUEUE
 from incident.alert import Alert
-from incident.policy import CasePolicy
 from incident.triage import Priority
 
 AT_ONCE = 64
-"""Alerts on their way to Temporal at one time."""
+"""Requests at one time."""
+
+_PATIENT = 20.0
 
 _QUIET = 16.0
 """Longer than a workflow task may take before it is given out again."""
@@ -38,15 +41,6 @@ _CALLS = ("locate", "find_person", "find_device", "risk", "corroboration", "find
 _CRITICAL = 60_000
 _IDLE = 10
 
-HandOver = Callable[[Client, Sequence[Alert], CasePolicy], Awaitable[None]]
-
-
-async def together(client: Client, alerts: Sequence[Alert], policy: CasePolicy) -> None:
-    """As the bridge does: those of one case in one signal. Raises RPCError where Temporal does not take one."""
-    for taken in await start_incidents(client, alerts, policy=policy):
-        if isinstance(taken, Exception):
-            raise taken
-
 
 @dataclass
 class _Sent:
@@ -56,47 +50,53 @@ class _Sent:
     took: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    halfway: asyncio.Event = field(default_factory=asyncio.Event)
+    """Half of them are in, or the last ones are on their way."""
 
 
 @dataclass(frozen=True)
 class Storming:
-    """How alerts are handed over: by what, how many in one call, and for how many seconds at most."""
+    """How alerts are handed over: how many in one request, and for how many seconds at most."""
 
     seconds: float
-    hand_over: HandOver = together
     batch: int = 200
 
 
-async def _send(client: Client, alerts: Sequence[Alert], policy: CasePolicy, how: Storming) -> _Sent:
-    """Hand them over while there is time; what Temporal refuses is tried no second time."""
-    sent, begun = _Sent(), time.monotonic()
+def _bridge(client: Client) -> Delivery:
+    return Delivery(client, shipped_policy(), task_queue=TASK_QUEUE, within=_PATIENT)
+
+
+async def _send(delivery: Delivery, alerts: Sequence[Alert], how: Storming, sent: _Sent) -> None:
+    """Hand them over while there is time; what Temporal does not take is tried no second time."""
+    begun = time.monotonic()
     batches = iter([alerts[place : place + how.batch] for place in range(0, len(alerts), how.batch)])
 
     async def sender() -> None:
         for some in batches:
             if time.monotonic() - begun > how.seconds:
                 return
+            if some[-1] is alerts[-1] or len(sent.taken) * 2 >= len(alerts):
+                sent.halfway.set()
             at = time.monotonic()
-            try:
-                await how.hand_over(client, some, policy)
-            except RPCError as error:
-                sent.refused[f"{error.status.name}: {error.message[:80]}"] += len(some)
-            else:
-                sent.taken += some
-                sent.took.append(time.monotonic() - at)
+            for index, outcome in (await delivery.deliver(dict(enumerate(some)))).items():
+                if isinstance(outcome, Taken):
+                    sent.taken.append(some[index])
+                else:
+                    sent.refused[outcome.fault[:80]] += 1
+            sent.took.append(time.monotonic() - at)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(sender())
+    sent.halfway.set()
     sent.seconds = time.monotonic() - begun
-    return sent
 
 
-async def _critical(client: Client, worker: BenchWorker, policy: CasePolicy, number: int) -> float:
+async def _critical(client: Client, worker: BenchWorker, delivery: Delivery, number: int) -> float:
     """Seconds from handing over a critical alert to the first containment write."""
     alert = bench_alert(Row.HIGH_CORROBORATED, number, f"critical-{number}", Priority.CRITICAL)
     begun = time.monotonic()
-    await start_incident(client, alert, policy=policy)
+    await delivery.deliver({0: alert})
     wrote = await worker.marks.until_first(about(alert.destination_ip), *WRITES, within=_DRAINED_WITHIN)
     await client.get_workflow_handle(alert.case_id).result()
     return wrote - begun
@@ -136,20 +136,21 @@ def _calls(marks: Read) -> dict[str, int]:
 
 
 async def _storm(stage: Stage, alerts: list[Alert], how: Storming) -> dict[str, Any]:
-    policy = shipped_policy()
+    delivery = _bridge(stage.client)
     worker = await stage.worker("holdpoint-calls")
-    idle = [await _critical(stage.client, worker, policy, _CRITICAL + 1 + n) for n in range(_IDLE)]
+    idle = [await _critical(stage.client, worker, delivery, _CRITICAL + 1 + n) for n in range(_IDLE)]
     marks = worker.marks.refresh()
     mails, calls = marks.count("mail"), Counter(_calls(marks))
     pids = {"server": stage.server.pid, "worker": worker.pid}
     before, begun = Used.now(pids), time.monotonic()
 
     async def in_the_middle() -> float:
-        await asyncio.sleep(min(how.seconds, len(alerts) / 400) / 2)
-        return await _critical(stage.client, worker, policy, _CRITICAL)
+        await sent.halfway.wait()
+        return await _critical(stage.client, worker, delivery, _CRITICAL)
 
+    sent = _Sent()
     critical = asyncio.create_task(in_the_middle())
-    sent = await _send(stage.client, alerts, policy, how)
+    await _send(delivery, alerts, how, sent)
     under_load = await critical
     drained = await _drained(marks)
     kept, why_not = await _kept(stage.client, sent.taken)
@@ -178,10 +179,10 @@ async def _storm(stage: Stage, alerts: list[Alert], how: Storming) -> dict[str, 
 
 async def _worker_down(flood: int, how: Storming) -> dict[str, Any]:
     """Alerts for one host while no worker runs: when one starts, does the case ask, and how soon?"""
-    policy = shipped_policy()
     made = [bench_alert(Row.MEDIUM_ALONE, 0, f"down-{n}", Priority.LOW) for n in range(flood)]
     async with Stage() as stage:
-        sent = await _send(stage.client, made, policy, how)
+        sent = _Sent()
+        await _send(_bridge(stage.client), made, how, sent)
         begun = time.monotonic()
         worker = await stage.worker("holdpoint-calls")
         asked: float | None = None
@@ -189,13 +190,18 @@ async def _worker_down(flood: int, how: Storming) -> dict[str, Any]:
             await asyncio.sleep(0.1)
             mails = worker.marks.refresh().times["mail"]
             asked = min((times[0] for times in mails.values()), default=None)
-        kept, why_not = await _kept(stage.client, sent.taken)
+        kept = 0
+        why_not: dict[str, int] = {}
+        while kept < len(sent.taken) and time.monotonic() - begun < _ASKED_WITHIN:
+            kept, why_not = await _kept(stage.client, sent.taken)
+        read = time.monotonic() - begun
         deadlocks = worker.logged().count("TMPRL1101")
     return {
         "taken": len(sent.taken),
         "refused": dict(sent.refused),
         "asked_after_s": round(asked - begun, 1) if asked else None,
         "kept": kept,
+        "kept_after_s": round(read, 1),
         "not_told": why_not,
         "deadlocks": deadlocks,
     }

@@ -6,8 +6,9 @@ import json
 import math
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -37,8 +38,12 @@ class AlertRefused(ValueError):
 
 
 def _canonical_ip(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+    return _canonical(value) if isinstance(value, str) else value
+
+
+# A flood repeats a few addresses thousands of times.
+@lru_cache(maxsize=256)
+def _canonical(value: str) -> str:
     try:
         address: IPv4Address | IPv6Address = ip_address(value.strip())
     except ValueError:
@@ -174,9 +179,16 @@ def _decoded(text: str | bytes) -> Any:
         raise AlertRefused([f"the alert is nested more than {MAX_DEPTH} deep"]) from None
 
 
+_FIT: Final = frozenset({int, bool, type(None)})
+
+
 def _fit(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise AlertRefused([f"the alert is nested more than {MAX_DEPTH} deep"])
+    # By the kind first: what an alert is mostly made of needs nothing, and a flood has thousands of them.
+    kind = type(value)
+    if kind in _FIT or (kind is str and value.isascii()):
+        return value
     match value:
         case str():
             return _SURROGATE.sub("\ufffd", value)

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, PlainSerializer
@@ -45,6 +46,8 @@ _OTHER_RULES: Final = "other rules"
 _NO_RULE: Final = "no rule named"
 
 
+# One alert is asked for, joined and marked one after the other.
+@lru_cache(maxsize=4)
 def mark_of(key: str, alert_id: str) -> int:
     """What an alert is known by in the case of this key."""
     return int.from_bytes(hashlib.sha256(f"{key}/{alert_id}".encode()).digest()[:_SIZE], "big")

@@ -22,6 +22,9 @@ READY_WITHIN = 40.0
 WORKER_READY = "worker ready"
 _POLL = 0.05
 _GENTLE = 5.0
+_TRIES = 3
+_MOMENT = 0.5
+_TAKEN = "address already in use"
 _FAST = (
     "--sqlite-pragma",
     "journal_mode=WAL",
@@ -176,10 +179,19 @@ class TemporalServer(Child):
         return f"http://127.0.0.1:{self.ui_port}"
 
     async def start(self) -> None:
-        """Start it and wait until it takes connections."""
-        await super().start()
-        await self.until_ready(("127.0.0.1", self.port))
-        await self.until_ready(("127.0.0.1", self.ui_port))
+        """Start it and wait until it takes connections. A port that somebody else holds just now is tried again."""
+        for left in reversed(range(_TRIES)):
+            await super().start()
+            try:
+                await self.until_ready(("127.0.0.1", self.port))
+                await self.until_ready(("127.0.0.1", self.ui_port))
+            except LabFailed:
+                if not left or _TAKEN not in self.logged():
+                    raise
+                await self.kill()
+                await asyncio.sleep(_MOMENT)
+            else:
+                return
 
 
 class WorkerProcess(Child):
