@@ -55,7 +55,7 @@ DRAIN = timedelta(seconds=30)
 MAX_ACTIVITIES = 32
 """Steps at once, and as many threads: a blocking LDAP step never waits for a thread while its clock runs."""
 
-MAX_WORKFLOW_TASKS = 10
+MAX_WORKFLOW_TASKS = 4
 """Tasks of cases at once. They compute, and Python computes one at a time: more would not be done sooner, but an urgent
 one, which goes first in Temporal's queue, would find more of them begun before it."""
 
