@@ -10,13 +10,16 @@ import functools
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from incident.policy import Tier
     from incident.requests import MailKind
+
+
+T = TypeVar("T")
 
 
 class Ending(Enum):
@@ -152,3 +155,18 @@ class HoldPoint:
         """Mail goes out beside the wait: a slow mail server must not keep an answer waiting."""
         self._errands = [task for task in self._errands if not task.done()]
         self._errands.append(asyncio.create_task(errand))
+
+
+async def first_of(waiting: asyncio.Task[Ending], watching: asyncio.Task[T | None] | None) -> tuple[Ending, T | None]:
+    """Wait until a hold point ends, or whoever watches the world beside it has found something; then for its end."""
+    tasks: list[asyncio.Task[Any]] = [waiting, *([watching] if watching else [])]
+    try:
+        await workflow.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        found = watching.result() if watching and watching.done() else None
+        ending = await waiting
+    finally:
+        for task in tasks:
+            task.cancel()
+    # Not in the finally: a run that leaves the worker's cache is closed there, and may not wait for anything.
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return ending, found

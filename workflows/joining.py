@@ -241,9 +241,11 @@ class Joining:
         self._candidates.clear()
 
     def left_over(self) -> list[Alert]:
-        """What needs a case of its own now that this one closes: each is told once."""
+        """What needs a case of its own now that this one closes, and was not ``handed`` on."""
         for alert in list(self._waiting.values()):
             self._settle(alert, _NOT_KNOWN)
-        left = self._case.record.joined.others[self._handed :]
-        self._handed += len(left)
-        return left
+        return self._case.record.joined.others[self._handed :]
+
+    def handed(self, count: int) -> None:
+        """So many more of them were handed on."""
+        self._handed += count

@@ -10,7 +10,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from incident.cadence import Cadence
@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.decisions import Decisions
     from workflows.earlier import first_unanswered
     from workflows.enrichment import Enrichment
-    from workflows.hold_point import Ending, HoldPoint
+    from workflows.hold_point import Ending, HoldPoint, first_of
     from workflows.joining import Joining
     from workflows.next_case import begin_next
     from workflows.renewal import Renewal
@@ -73,12 +73,17 @@ class SuspiciousUserActivity:
         if given is _ABSENT:
             raise ApplicationError("started without an alert", type="AlertRefused", non_retryable=True)
         try:
-            outcome = await self._respond(given)
-        except asyncio.CancelledError:
+            return await self._to_the_end(given)
+        except (asyncio.CancelledError, FailureError) as error:
+            if not is_cancelled_exception(error):
+                raise
             await self._closing.say_what_stays()
             await workflow.wait_condition(workflow.all_handlers_finished)
-            await begin_next(self._case, self._joining.left_over())
+            await self._open_next()
             raise
+
+    async def _to_the_end(self, given: CaseInput) -> dict[str, Any]:
+        outcome = await self._respond(given)
         await asyncio.gather(*self._errands)
         self._record.outcome = outcome
         await self._closing.hand_over()
@@ -87,11 +92,17 @@ class SuspiciousUserActivity:
         self._case.enter(Stage.CLOSED)
         await self._case.channel.finished()
         await workflow.wait_condition(self._quiet)
-        while others := self._joining.left_over():
-            await begin_next(self._case, others)
+        while await self._open_next():
             await workflow.wait_condition(self._quiet)
         self._record.tell_joined(self._case.now)
         return self._record.result()
+
+    async def _open_next(self) -> bool:
+        """Hand on the alerts about somebody else, if there are any. Handed on twice they open one case."""
+        others = self._joining.left_over()
+        await begin_next(self._case, others)
+        self._joining.handed(len(others))
+        return bool(others)
 
     def _quiet(self) -> bool:
         """Whether nobody waits for a receipt, all that came is read, and nothing is under way beside the case."""
@@ -212,7 +223,7 @@ class SuspiciousUserActivity:
         waiting = asyncio.create_task(hold.wait())
         looks = policy.renew_questions or not protected
         watching = asyncio.create_task(self._keep_looking(hold, actions, protected)) if looks else None
-        ending, verdict = await self._first_of(waiting, watching)
+        ending, verdict = await first_of(waiting, watching)
         if ending is Ending.SUSPENDED:
             await workflow.wait_condition(lambda: self._joining.idle)
             workflow.continue_as_new(self._case.begun_anew(self._joining.unseen))
@@ -234,21 +245,6 @@ class SuspiciousUserActivity:
         if decision.actions and ActionName.QUARANTINE_HOST in decision.actions:
             await self._enrichment.refresh_device()
         return decision
-
-    async def _first_of(
-        self, waiting: asyncio.Task[Ending], watching: asyncio.Task[Verdict | None] | None
-    ) -> tuple[Ending, Verdict | None]:
-        tasks: list[asyncio.Task[Any]] = [waiting, *([watching] if watching else [])]
-        try:
-            await workflow.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            verdict = watching.result() if watching and watching.done() else None
-            ending = await waiting
-        finally:
-            for task in tasks:
-                task.cancel()
-        # Not in the finally: a run that leaves the worker's cache is closed there, and may not wait for anything.
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return ending, verdict
 
     async def _keep_looking(self, hold: HoldPoint, actions: tuple[ActionName, ...], protected: bool) -> Verdict | None:
         """While it waits, look again; a row that no longer holds withdraws the question, other facts renew it.

@@ -8,7 +8,6 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from workflows.case import CaseInput
-    from workflows.hold_point import Ending
     from workflows.suspicious_user_activity import SuspiciousUserActivity
 
 _ABSENT: Any = None
@@ -30,8 +29,8 @@ class WaitsFirst(SuspiciousUserActivity):
 
 
 @workflow.defn(name="SuspiciousUserActivity")
-class NeverReminds(SuspiciousUserActivity):
-    """A hold point that waits in one piece: other timers, and only for a case that is held."""
+class AsksLater(SuspiciousUserActivity):
+    """A hold point that waits before it asks: another timer, and only for a case that is held."""
 
     @workflow.init
     def __init__(self, given: CaseInput = _ABSENT) -> None:
@@ -42,7 +41,6 @@ class NeverReminds(SuspiciousUserActivity):
         """Go on as before, with another hold point."""
         return await super().run(given)
 
-    async def _first_of(self, waiting: Any, watching: Any) -> Any:
-        del waiting, watching
+    async def _hold(self, *arguments: Any, **named: Any) -> Any:
         await workflow.sleep(60)
-        return Ending.UNANSWERED, None
+        return await super()._hold(*arguments, **named)

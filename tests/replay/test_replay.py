@@ -15,7 +15,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
-from tests.replay.changed import NeverReminds, WaitsFirst
+from tests.replay.changed import AsksLater, WaitsFirst
 from tests.replay.record import HISTORIES, PLAYS
 from tests.workflows.world import STRICT
 from workflows.suspicious_user_activity import SuspiciousUserActivity
@@ -62,4 +62,4 @@ async def test_a_new_first_step_is_caught(name: str) -> None:
 @pytest.mark.parametrize("name", HELD)
 async def test_other_timers_at_the_hold_point_are_caught(name: str) -> None:
     with pytest.raises(NondeterminismError):
-        await replayer(NeverReminds).replay_workflow(history(HISTORIES / f"{name}.json"))
+        await replayer(AsksLater).replay_workflow(history(HISTORIES / f"{name}.json"))
