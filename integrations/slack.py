@@ -6,17 +6,14 @@ status with one word. It gives no message id back, so there are no threads.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
-
-import httpx
 
 from incident.chat import ChatNotice
 from incident.text import plain
-from integrations.errors import BadAnswer, IntegrationError, Misconfigured, NotFound, Refused, Rejected
+from integrations.errors import BadAnswer, IntegrationError, Misconfigured, Refused, Rejected
 from integrations.http import Answer, clock_check
 from integrations.interfaces import Check
-from integrations.webhook import LONGEST_TEXT, WITHIN_SECONDS, Webhook, case_link
+from integrations.webhook import LONGEST_TEXT, WebhookChat, case_link
 
 VENDOR: Final = "Slack"
 _LONGEST_LINK: Final = 3000
@@ -28,31 +25,10 @@ _GONE: Final = (
 _FORBIDDEN: Final = ("action_prohibited", "posting_to_general_channel_denied")
 
 
-class Slack:
-    """One channel; satisfies ``integrations.interfaces.Chat``.
+class Slack(WebhookChat):
+    """One channel; satisfies ``integrations.interfaces.Chat``."""
 
-    Args:
-        webhook: the address that Slack gave out; a secret.
-        desk_url: where the desk is; without it there is no link.
-        ca_file: PEM bundle to trust instead of the system's.
-        total_seconds: how long one post may take in all.
-        transport: for tests.
-
-    Raises:
-        Misconfigured: ``ca_file`` cannot be read.
-    """
-
-    def __init__(
-        self,
-        webhook: str,
-        *,
-        desk_url: str | None = None,
-        ca_file: Path | None = None,
-        total_seconds: float = WITHIN_SECONDS,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._webhook = Webhook(VENDOR, webhook, ca_file=ca_file, total_seconds=total_seconds, transport=transport)
-        self._desk_url = desk_url
+    vendor = VENDOR
 
     async def post(self, notice: ChatNotice) -> None:
         """Post the line. Posted twice it stands there twice: a webhook can be asked for nothing.
@@ -75,10 +51,6 @@ class Slack:
             return [Check(name=name, ok=False, detail=str(error))]
         return [Check(name=name, ok=False, detail="it takes a message without text, as Slack's own does not")]
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._webhook.aclose()
-
     def _raise_for_error(self, answer: Answer) -> None:
         """What a failure means: the one place where that is decided."""
         word = answer.text.strip().lower()
@@ -89,10 +61,7 @@ class Slack:
             raise Refused(f"{told}: nobody may post to that channel")
         if word in _GONE or answer.status == 410:
             raise Misconfigured(f"{told}: the webhook does not work any more; make a new one")
-        try:
-            answer.raise_for_status(words="" if answer.is_html else self._webhook.words(answer))
-        except NotFound as error:
-            raise Misconfigured(f"{error}; check the webhook's address") from None
+        self._webhook.raise_for_status(answer)
         raise BadAnswer(f"{told}, and not ok")
 
 

@@ -7,17 +7,14 @@ Rests on Microsoft's pages on incoming webhooks with Workflows and on the Adapti
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Final
-
-import httpx
 
 from incident.chat import ChatNotice
 from incident.text import plain
-from integrations.errors import BadAnswer, Busy, IntegrationError, Misconfigured, NotFound, Rejected
+from integrations.errors import BadAnswer, Busy, IntegrationError, Misconfigured, Rejected
 from integrations.http import Answer, clock_check
 from integrations.interfaces import Check
-from integrations.webhook import LONGEST_TEXT, WITHIN_SECONDS, Webhook, case_link
+from integrations.webhook import LONGEST_TEXT, WebhookChat, case_link
 
 VENDOR: Final = "Microsoft Teams"
 _CARD: Final = "application/vnd.microsoft.card.adaptive"
@@ -26,31 +23,10 @@ _OFF: Final = re.compile(r"WorkflowTriggerIsNotEnabled|WorkflowNotFound|Workflow
 _FAILED_INSIDE: Final = re.compile(r"delivery failed(?:.*?HTTP error (\d{3}))?", re.IGNORECASE | re.DOTALL)
 
 
-class Teams:
-    """One channel; satisfies ``integrations.interfaces.Chat``.
+class Teams(WebhookChat):
+    """One channel; satisfies ``integrations.interfaces.Chat``."""
 
-    Args:
-        webhook: the address of the workflow's trigger; a secret.
-        desk_url: where the desk is; without it there is no link.
-        ca_file: PEM bundle to trust instead of the system's.
-        total_seconds: how long one post may take in all.
-        transport: for tests.
-
-    Raises:
-        Misconfigured: ``ca_file`` cannot be read.
-    """
-
-    def __init__(
-        self,
-        webhook: str,
-        *,
-        desk_url: str | None = None,
-        ca_file: Path | None = None,
-        total_seconds: float = WITHIN_SECONDS,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._webhook = Webhook(VENDOR, webhook, ca_file=ca_file, total_seconds=total_seconds, transport=transport)
-        self._desk_url = desk_url
+    vendor = VENDOR
 
     async def post(self, notice: ChatNotice) -> None:
         """Hand the card to the workflow, which posts it afterwards: that it arrived is never known here.
@@ -70,20 +46,13 @@ class Teams:
         detail = "its host answers; whether the workflow posts is seen by the first line in the channel"
         return [Check(name=f"{VENDOR}: webhook", ok=True, detail=detail), clock_check(answer)]
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._webhook.aclose()
-
     def _raise_for_error(self, answer: Answer) -> None:
         """What a failure means: the one place where that is decided."""
         words = "" if answer.is_html else self._webhook.words(answer)
         told = f"{VENDOR} answered {answer.status}" + (f" ({words})" if words else "")
         if answer.status == 410 or (answer.status >= 400 and _OFF.search(answer.text)):
             raise Misconfigured(f"{told}: the workflow is gone or switched off")
-        try:
-            answer.raise_for_status(words=words)
-        except NotFound as error:
-            raise Misconfigured(f"{error}; check the webhook's address") from None
+        self._webhook.raise_for_status(answer)
         if answer.is_html:
             raise BadAnswer(f"{told} with a web page: a proxy or a login page is in between")
         failed = _FAILED_INSIDE.search(answer.text)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from integrations.errors import IntegrationError, Misconfigured
+from integrations.errors import IntegrationError, Misconfigured, NotFound
 from integrations.http import Answer, VendorHttp, quoted
 
 WITHIN_SECONDS = 8.0
@@ -66,6 +66,13 @@ class Webhook:
         """What the answer says, without the address."""
         return quoted(answer.text, secrets=self._secrets)
 
+    def raise_for_status(self, answer: Answer) -> None:
+        """As ``Answer.raise_for_status``, in its own words; what is not found is Misconfigured."""
+        try:
+            answer.raise_for_status(words="" if answer.is_html else self.words(answer))
+        except NotFound as error:
+            raise Misconfigured(f"{error}; check the webhook's address") from None
+
     async def aclose(self) -> None:
         """Close the connections."""
         _HTTPX.removeFilter(self._hiding)
@@ -85,6 +92,39 @@ class Webhook:
             failed = type(error)(message, retry_after=error.retry_after)
         # Outside of the except, so that nothing hangs on it that holds the request.
         raise failed
+
+
+class WebhookChat:
+    """One channel behind a webhook: with a vendor's ``post`` and ``check`` it is an ``integrations.interfaces.Chat``.
+
+    Args:
+        webhook: the address that the vendor gave out; a secret.
+        desk_url: where the desk is; without it there is no link.
+        ca_file: PEM bundle to trust instead of the system's.
+        total_seconds: how long one post may take in all.
+        transport: for tests.
+
+    Raises:
+        Misconfigured: ``ca_file`` cannot be read.
+    """
+
+    vendor: ClassVar[str]
+
+    def __init__(
+        self,
+        webhook: str,
+        *,
+        desk_url: str | None = None,
+        ca_file: Path | None = None,
+        total_seconds: float = WITHIN_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._webhook = Webhook(self.vendor, webhook, ca_file=ca_file, total_seconds=total_seconds, transport=transport)
+        self._desk_url = desk_url
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._webhook.aclose()
 
 
 _HTTPX = logging.getLogger("httpx")

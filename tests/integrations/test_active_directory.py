@@ -38,11 +38,6 @@ from lab.directory import DirectoryLab, Fault
 Connect = Callable[..., ActiveDirectory]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> LabCertificates:
-    return make_certificates(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
 def lab(certificates: LabCertificates) -> Iterator[DirectoryLab]:
     with DirectoryLab(certificates) as running:

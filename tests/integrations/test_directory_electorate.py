@@ -15,7 +15,7 @@ from integrations.directory_electorate import MOST_MEMBERS
 from integrations.directory_person import LONGEST_LINE
 from integrations.errors import Busy, Unreachable
 from integrations.ldap_names import sid_text
-from lab.certificates import LabCertificates, make_certificates
+from lab.certificates import LabCertificates
 from lab.directory import DirectoryLab
 
 SELF, ABOVE, BELOW = (
@@ -23,11 +23,6 @@ SELF, ABOVE, BELOW = (
     "those above the person under suspicion do not decide",
     "those whom the person under suspicion manages do not decide",
 )
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> LabCertificates:
-    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

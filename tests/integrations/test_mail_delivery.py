@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -20,11 +19,12 @@ from incident.links import read
 from incident.question import AnswerOption, MailContext
 from incident.requests import AnswerLinks, Delivery, MailKind, Notice
 from integrations.smtp import Smtp
-from lab.certificates import LabCertificates, make_certificates
+from lab.certificates import LabCertificates
 from lab.mailbox import DROP, MailboxLab, Received
+from tests.integrations.mailing import ANN, BOB, smtp
 
-ANN, BOB, SOC = "ann@corp.example", "bob@corp.example", "soc@corp.example"
-KEY, PASSWORD = "k" * 40, "corr3ct-h0rse"
+SOC = "soc@corp.example"
+KEY = "k" * 40
 CASE = "sua-acme-10.20.30.40"
 CONTEXT = MailContext(
     headline="700 MiB went from web01 to ws-042.",
@@ -40,17 +40,6 @@ CONTEXT = MailContext(
 LINK = AnswerLinks(case_id=CASE, run_id="run-1", question="HP-1-Q1", digest="d1", analysts=(ANN, BOB))
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> LabCertificates:
-    return make_certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-async def relay(certificates: LabCertificates) -> AsyncIterator[MailboxLab]:
-    async with MailboxLab(certificates, username="holdpoint", password=PASSWORD) as lab:
-        yield lab
-
-
 @pytest.fixture
 def steps(relay: MailboxLab, certificates: LabCertificates) -> NotificationActivities:
     return worker(relay, certificates)
@@ -61,20 +50,12 @@ def worker(
     certificates: LabCertificates,
     *,
     desk: bool = True,
-    password: str = PASSWORD,
     client: type[Smtp] = Smtp,
+    **changes: Any,
 ) -> NotificationActivities:
     """What one worker process has."""
-    smtp = client(
-        "127.0.0.1",
-        relay.port,
-        "holdpoint@corp.example",
-        username="holdpoint",
-        password=password,
-        ca_file=certificates.ca_file,
-    )
     links = LinkMaker("https://desk.corp.example", KEY, timedelta(hours=24)) if desk else None
-    return NotificationActivities(smtp, "corp.example", links)
+    return NotificationActivities(smtp(relay, certificates, client, **changes), "corp.example", links)
 
 
 def notice(*recipients: str, **changes: Any) -> Notice:

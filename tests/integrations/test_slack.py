@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -24,27 +23,11 @@ from integrations.errors import (
 )
 from integrations.slack import Slack, as_text, message
 from lab.chat import SlackLab, _slack
-from tests.integrations.chats import DESK, LINK, everything, failure, loud, notice
-from tests.integrations.swapped import Current, current
+from tests.integrations.chats import DESK, LINK, chat_fixtures, everything, failure, loud, notice
+from tests.integrations.swapped import Current
 from tests.unit.builders import HOSTILE
 
-
-@pytest.fixture(scope="module")
-async def served() -> AsyncIterator[Current[SlackLab]]:
-    async with current(SlackLab) as app:
-        yield app
-
-
-@pytest.fixture
-def lab(served: Current[SlackLab]) -> SlackLab:
-    return served.renewed()
-
-
-@pytest.fixture
-async def slack(lab: SlackLab, served: Current[SlackLab]) -> AsyncIterator[Slack]:
-    client = Slack(served.url + lab.path, desk_url=DESK, total_seconds=1)
-    yield client
-    await client.aclose()
+served, lab, slack = chat_fixtures(SlackLab, Slack)
 
 
 async def test_a_line_and_a_link_arrive(slack: Slack, lab: SlackLab) -> None:

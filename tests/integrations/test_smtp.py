@@ -19,10 +19,8 @@ from integrations.interfaces import Mail
 from integrations.smtp import Smtp, build_message
 from lab.certificates import LabCertificates, make_certificates
 from lab.mailbox import DROP, SILENT, MailboxLab, Received
+from tests.integrations.mailing import ANN, BOB, SENDER, relaying, smtp
 
-SENDER = "holdpoint@corp.example"
-ANN, BOB = "ann@corp.example", "bob@corp.example"
-PASSWORD = "corr3ct-h0rse"
 HEADERS = [
     "Auto-Submitted",
     "Content-Type",
@@ -36,25 +34,9 @@ HEADERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> LabCertificates:
-    return make_certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-async def relay(certificates: LabCertificates) -> AsyncIterator[MailboxLab]:
-    async with MailboxLab(certificates, username="holdpoint", password=PASSWORD) as lab:
-        yield lab
-
-
 @pytest.fixture
 def client(relay: MailboxLab, certificates: LabCertificates) -> Smtp:
     return smtp(relay, certificates)
-
-
-def smtp(relay: MailboxLab, certificates: LabCertificates, **changes: Any) -> Smtp:
-    settings = {"username": "holdpoint", "password": PASSWORD, "ca_file": certificates.ca_file, **changes}
-    return Smtp(settings.pop("host", "127.0.0.1"), relay.port, settings.pop("sender", SENDER), **settings)
 
 
 def mail(**changes: Any) -> Mail:
@@ -281,7 +263,7 @@ async def test_without_starttls_nothing_is_said_in_clear(relay: MailboxLab, clie
 async def test_clear_text_is_for_this_machine_only(relay: MailboxLab, certificates: LabCertificates) -> None:
     with pytest.raises(Misconfigured, match="on this machine"):
         await smtp(relay, certificates, host="192.0.2.1", starttls=False).send(mail())
-    async with MailboxLab(username="holdpoint", password=PASSWORD) as local:
+    async with relaying(None) as local:
         delivery = await smtp(local, certificates, starttls=False).send(mail())
     assert delivery.accepted == (ANN,)
     assert "STARTTLS" not in local.commands
@@ -332,7 +314,7 @@ async def test_check_sends_nothing(relay: MailboxLab, client: Smtp) -> None:
 
 @asynccontextmanager
 async def _broken(how: str, certificates: LabCertificates) -> AsyncIterator[Smtp]:
-    async with MailboxLab(certificates, username="holdpoint", password=PASSWORD) as relay:
+    async with relaying(certificates) as relay:
         changes: dict[str, Any] = {}
         if how == "connection":
             relay.fail("connect", DROP)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -22,27 +21,11 @@ from integrations.errors import (
 )
 from integrations.teams import Teams, message
 from lab.chat import TeamsLab, _card
-from tests.integrations.chats import DESK, LINK, everything, failure, loud, notice
-from tests.integrations.swapped import Current, current
+from tests.integrations.chats import DESK, LINK, chat_fixtures, everything, failure, loud, notice
+from tests.integrations.swapped import Current
 from tests.unit.builders import HOSTILE
 
-
-@pytest.fixture(scope="module")
-async def served() -> AsyncIterator[Current[TeamsLab]]:
-    async with current(TeamsLab) as app:
-        yield app
-
-
-@pytest.fixture
-def lab(served: Current[TeamsLab]) -> TeamsLab:
-    return served.renewed()
-
-
-@pytest.fixture
-async def teams(lab: TeamsLab, served: Current[TeamsLab]) -> AsyncIterator[Teams]:
-    client = Teams(served.url + lab.path, desk_url=DESK, total_seconds=1)
-    yield client
-    await client.aclose()
+served, lab, teams = chat_fixtures(TeamsLab, Teams)
 
 
 async def test_a_card_and_a_link_arrive(teams: Teams, lab: TeamsLab) -> None:

@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
-from temporalio.exceptions import ApplicationError
 
 from incident.policy import CasePolicy, OnUnanswered, Tier
 from integrations.errors import Unreachable
-from starter import Started
+from tests.workflows.voting import CONTAIN, FALSE, decide, held, refused
 from tests.workflows.world import ANALYST, LEAD, ON_CALL, TIERS, Scene, alert, policy
 
-CONTAIN = {"decision": "contain", "analyst": ANALYST, "reason": "seen it"}
-FALSE = {"decision": "false_positive", "analyst": ANALYST, "reason": "the nightly backup"}
 QUICK = tuple(
     Tier(**{**dict(tier), "wait": timedelta(seconds=wait)}) for tier, wait in zip(TIERS, (1, 60, 60), strict=True)
 )
@@ -24,26 +21,6 @@ QUICK = tuple(
 
 def telling(**changes: Any) -> CasePolicy:
     return policy(**{"tell_answered": True, "on_unanswered": OnUnanswered.HOLD, **changes})
-
-
-async def held(scene: Scene, steering: CasePolicy | None = None) -> Started:
-    scene.world.sightings = 0
-    started = await scene.start(alert(), steering or telling())
-    await scene.mailed(1)
-    await scene.until(started, lambda s: s["question"] and s["question"]["asked"])
-    return started
-
-
-async def decide(scene: Scene, started: Started, answer: Any) -> dict[str, Any]:
-    receipt: dict[str, Any] = await scene.handle(started).execute_update("decide", answer)
-    return receipt
-
-
-async def refused(scene: Scene, started: Started, answer: Any) -> str:
-    with pytest.raises(WorkflowUpdateFailedError) as caught:
-        await decide(scene, started, answer)
-    assert isinstance(caught.value.cause, ApplicationError)
-    return caught.value.cause.message
 
 
 def text(mail: Any) -> str:
@@ -63,14 +40,14 @@ async def test_whoever_was_asked_before_hears_who_answered(scene: Scene) -> None
 
 
 async def test_nobody_is_told_of_an_answer_that_their_own_tier_gave(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, telling())
     await decide(scene, started, FALSE)
     await scene.end(started)
     assert len(scene.world.mails) == 1
 
 
 async def test_an_answer_before_ones_turn_is_told_to_those_whose_turn_it_was(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, telling())
     await decide(scene, started, {**FALSE, "analyst": LEAD})
     await scene.end(started)
     assert [mail.recipients for mail in scene.world.mails] == [("soc@acme.example",)] * 2
@@ -78,7 +55,7 @@ async def test_an_answer_before_ones_turn_is_told_to_those_whose_turn_it_was(sce
 
 @pytest.mark.parametrize("way", ["update", "signal"])
 async def test_dissent_is_kept_and_told_to_the_lead_once_an_analyst(scene: Scene, way: str) -> None:
-    started = await held(scene)
+    started = await held(scene, telling())
     scene.world.gates["quarantine"] = gate = asyncio.Event()
     await decide(scene, started, CONTAIN)
     await scene.until(started, lambda s: s["stage"] == "containing")
@@ -105,7 +82,7 @@ async def test_dissent_is_kept_and_told_to_the_lead_once_an_analyst(scene: Scene
 
 
 async def test_two_answers_at_once_after_the_worker_was_away(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, telling())
     handle = scene.handle(started)
     await asyncio.gather(
         handle.signal("analyst_decision", FALSE),
@@ -126,7 +103,7 @@ async def test_two_answers_at_once_after_the_worker_was_away(scene: Scene) -> No
     ],
 )
 async def test_who_agrees_or_has_no_say_is_no_dissenter(scene: Scene, answer: dict[str, Any]) -> None:
-    started = await held(scene)
+    started = await held(scene, telling())
     scene.world.gates["quarantine"] = gate = asyncio.Event()
     await decide(scene, started, CONTAIN)
     await scene.until(started, lambda s: s["stage"] == "containing")
@@ -140,7 +117,7 @@ async def test_who_agrees_or_has_no_say_is_no_dissenter(scene: Scene, answer: di
 
 
 async def test_dissent_at_the_very_end_is_told_before_the_case_is_gone(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, telling())
     scene.world.gates["comment"] = gate = asyncio.Event()
     scene.world.gates["send"] = sending = asyncio.Event()
     await decide(scene, started, FALSE)
@@ -153,7 +130,7 @@ async def test_dissent_at_the_very_end_is_told_before_the_case_is_gone(scene: Sc
 
 
 async def test_to_look_is_not_to_answer(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, telling())
     handle = scene.handle(started)
     question = (await handle.query("status"))["question"]["id"]
     for _ in range(3):

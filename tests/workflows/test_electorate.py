@@ -10,17 +10,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowUpdateFailedError
-from temporalio.exceptions import ApplicationError
 
 from cases import decide_case
 from incident.policy import Approval, CasePolicy, GuardrailPolicy, OnUnanswered, Tier
 from integrations.errors import Unreachable
-from starter import CaseRefused, Started, release_case, released
+from starter import CaseRefused, release_case, released
+from tests.workflows.voting import CONTAIN, FALSE, decide, held, refused
 from tests.workflows.world import ANALYST, LEAD, ON_CALL, TIERS, Scene, alert, policy
 
-CONTAIN = {"decision": "contain", "analyst": ANALYST, "reason": "seen it"}
-FALSE = {"decision": "false_positive", "analyst": ANALYST, "reason": "the nightly backup"}
 MEMBER = "mem@acme.example"
 REPORTS = "those whom the person under suspicion manages do not decide"
 GROUPED = (
@@ -37,26 +34,6 @@ GROUPED = (
 
 def asking(**changes: Any) -> CasePolicy:
     return policy(**{"ask_directory": True, "on_unanswered": OnUnanswered.HOLD, **changes})
-
-
-async def held(scene: Scene, steering: CasePolicy | None = None) -> Started:
-    scene.world.sightings = 0
-    started = await scene.start(alert(), steering or asking())
-    await scene.mailed(1)
-    await scene.until(started, lambda s: s["question"] and s["question"]["asked"])
-    return started
-
-
-async def decide(scene: Scene, started: Started, answer: Any) -> dict[str, Any]:
-    receipt: dict[str, Any] = await scene.handle(started).execute_update("decide", answer)
-    return receipt
-
-
-async def refused(scene: Scene, started: Started, answer: Any) -> str:
-    with pytest.raises(WorkflowUpdateFailedError) as caught:
-        await decide(scene, started, answer)
-    assert isinstance(caught.value.cause, ApplicationError)
-    return caught.value.cause.message
 
 
 @contextmanager
@@ -77,7 +54,7 @@ async def asked_again(scene: Scene, times: int) -> None:
 
 async def test_whom_the_directory_recuses_is_neither_asked_nor_heard(scene: Scene) -> None:
     scene.world.recused = {ON_CALL: REPORTS, "soc@acme.example": REPORTS}
-    started = await held(scene)
+    started = await held(scene, asking())
     assert [mail.recipients for mail in scene.world.mails] == [(LEAD,)]
     assert REPORTS in await refused(scene, started, {**CONTAIN, "analyst": ON_CALL.upper()})
     told = await scene.handle(started).query("timeline")
@@ -92,7 +69,7 @@ async def test_whom_the_directory_recuses_is_neither_asked_nor_heard(scene: Scen
 
 @pytest.mark.parametrize("way", ["update", "signal"])
 async def test_it_is_asked_again_when_somebody_answers(scene: Scene, way: str) -> None:
-    started = await held(scene)
+    started = await held(scene, asking())
     scene.world.recused = {ANALYST: REPORTS}
     if way == "update":
         assert REPORTS in await refused(scene, started, CONTAIN)
@@ -111,7 +88,7 @@ async def test_it_is_asked_again_when_somebody_answers(scene: Scene, way: str) -
 
 async def test_a_directory_that_is_down_leaves_what_is_known(scene: Scene) -> None:
     scene.world.recused = {ON_CALL: REPORTS}
-    started = await held(scene)
+    started = await held(scene, asking())
     scene.world.always["find_electorate"] = Unreachable("no directory server answers")
     scene.world.recused = {}
     assert REPORTS in await refused(scene, started, {**CONTAIN, "analyst": ON_CALL})
@@ -191,7 +168,7 @@ async def test_a_group_that_is_not_there_still_gets_its_mail(scene: Scene) -> No
 
 
 async def test_others_wait_while_an_answer_is_weighed_and_the_first_wins(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, asking())
     with slow(scene) as gate:
         first = asyncio.create_task(decide(scene, started, CONTAIN))
         await asked_again(scene, 2)
@@ -221,7 +198,7 @@ async def test_a_stranger_holds_nothing_up(scene: Scene) -> None:
 
 
 async def test_the_next_in_line_is_heard_when_the_first_is_refused(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, asking())
     with slow(scene) as gate:
         await scene.handle(started).signal("analyst_decision", CONTAIN)
         await asked_again(scene, 2)
@@ -284,7 +261,7 @@ async def test_one_person_under_two_addresses_is_not_two_approvers(scene: Scene)
 
 
 async def test_a_case_that_is_cancelled_while_an_answer_is_weighed(scene: Scene) -> None:
-    started = await held(scene)
+    started = await held(scene, asking())
     with slow(scene) as gate:
         answering = asyncio.create_task(refused(scene, started, CONTAIN))
         await asked_again(scene, 2)
@@ -297,7 +274,7 @@ async def test_a_case_that_is_cancelled_while_an_answer_is_weighed(scene: Scene)
 
 async def test_an_unknown_suspect_recuses_nobody_and_asks_nobody(scene: Scene) -> None:
     scene.world.account = None
-    started = await held(scene)
+    started = await held(scene, asking())
     await decide(scene, started, FALSE)
     assert scene.world.electorates == []
     await scene.end(started)
