@@ -136,9 +136,16 @@ def _paused(told: dict[str, Any]) -> Iterator[str]:
                 restart["worker_ready_after_s"],
             ),
             (f"s until the {restart['overdue']} looks that were overdue are done", restart["overdue_served_after_s"]),
-            ("s until every case has looked again", restart["all_looked_again_after_s"]),
+            (
+                f"s until every case has looked again{_but(restart.get('not_looked_again', 0))}",
+                restart["all_looked_again_after_s"],
+            ),
         ],
     )
+
+
+def _but(left: int) -> str:
+    return f" but {left:,}, which were called late before and look more seldom" if left else ""
 
 
 def _memory(memory: dict[str, float]) -> str:
