@@ -55,10 +55,6 @@ DRAIN = timedelta(seconds=30)
 MAX_ACTIVITIES = 32
 """Steps at once, and as many threads: a blocking LDAP step never waits for a thread while its clock runs."""
 
-MAX_WORKFLOW_TASKS = 4
-"""Tasks of cases at once. They compute, and Python computes one at a time: more would not be done sooner, but an urgent
-one, which goes first in Temporal's queue, would find more of them begun before it."""
-
 QUEUES_VARIABLE = "HOLDPOINT_WORKER__QUEUES"
 
 STICKY = timedelta(seconds=5)
@@ -154,7 +150,6 @@ def tuned(executor: ThreadPoolExecutor) -> dict[str, Any]:
     return {
         "activity_executor": executor,
         "max_concurrent_activities": MAX_ACTIVITIES,
-        "max_concurrent_workflow_tasks": MAX_WORKFLOW_TASKS,
         "workflow_task_poller_behavior": PollerBehaviorAutoscaling(),
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(),
         "sticky_queue_schedule_to_start_timeout": STICKY,
