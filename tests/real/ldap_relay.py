@@ -142,7 +142,8 @@ class LdapRelay:
 
 def _shut(one: socket.socket) -> None:
     try:
-        one.shutdown(socket.SHUT_RDWR)
+        # Not by the TLS socket's own method: it forgets its TLS, and whoever reads meanwhile gets records as they are.
+        socket.socket.shutdown(one, socket.SHUT_RDWR)
     except OSError:
         return
 
