@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -18,6 +19,9 @@ from integrations.interfaces import IncidentSource
 MARKER: Final = "[holdpoint: no case]"
 """Stands in the comment on an incident that starts no case, and tells whether it is there already."""
 
+_AT_ONCE: Final = 8
+"""Comments at one time."""
+
 Take = Callable[[Sequence[SiemIncident]], Awaitable[list[Dealt | Exception]]]
 """Brings incidents to their cases and tells what became of each, in their order; why, where asking again may help."""
 
@@ -30,6 +34,7 @@ class SiemIncidentActivities:
         self._source = source
         self._take = take
         self._comments = comments
+        self._room = asyncio.Semaphore(_AT_ONCE)
 
     @activity.defn(name="siem.take_incidents")
     async def take_incidents(self, request: PageRequest) -> PageTaken:
@@ -48,9 +53,9 @@ class SiemIncidentActivities:
             new = fresh(by_id, set(request.seen))
             results = await self._take([by_id[name] for name in new])
             dealt = tuple(_settled(result, request, by_id) for result in results if isinstance(result, Dealt))
-            for one in dealt:
-                if one.became is Became.MISSED and self._comments:
-                    await self._say_so(self._source, one)
+            if self._comments:
+                mute = [one for one in dealt if one.became is Became.MISSED]
+                await asyncio.gather(*(self._say_so(self._source, one) for one in mute))
             for result in results:
                 if isinstance(result, RPCError):
                     raise ApplicationError(f"Temporal did not take it: {plain(result.message)}", type="Busy")
@@ -62,7 +67,8 @@ class SiemIncidentActivities:
         """Tell the incident's own readers. That it fails keeps no other incident from its case."""
         text = f"Holdpoint started no case for this incident: {dealt.why} {MARKER}"
         try:
-            await source.comment(dealt.incident, text, MARKER)
+            async with self._room:
+                await source.comment(dealt.incident, text, MARKER)
         except IntegrationError as error:
             activity.logger.warning("incident %s could not be commented: %s", plain(dealt.incident), error)
 

@@ -145,7 +145,7 @@ def _paused(told: dict[str, Any]) -> Iterator[str]:
 
 
 def _but(left: int) -> str:
-    return f" but {left:,}, which were called late before and look more seldom" if left else ""
+    return f" but {left:,}, which had not when it was waited for no longer" if left else ""
 
 
 def _memory(memory: dict[str, float]) -> str:

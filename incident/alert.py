@@ -25,6 +25,9 @@ _MAX_BYTES_TRANSFERRED = 2**63 - 1
 _YEARS = range(1970, 2200)
 _DATED = re.compile(r"\d{4}-")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_FIT: Final = frozenset({int, bool, type(None)})
+"""Kinds of values that JSON carries as they are."""
+
 _NO_TIME = "is not an ISO 8601 time such as 2026-03-14T12:34:56Z"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -177,9 +180,6 @@ def _decoded(text: str | bytes) -> Any:
         raise AlertRefused([f"the alert is not JSON: {error}"]) from None
     except RecursionError:
         raise AlertRefused([f"the alert is nested more than {MAX_DEPTH} deep"]) from None
-
-
-_FIT: Final = frozenset({int, bool, type(None)})
 
 
 def _fit(value: Any, depth: int = 0) -> Any:

@@ -1,7 +1,7 @@
 """How often a case that waits looks again: as the settings say, and more seldom while everything runs late.
 
 Thousands of cases may wait at once. When their looks are more than the workers can take, the answers of people wait in
-the same line; so whoever is called late looks more seldom next time, until the line is short again.
+the same line. Whoever is called late looks more seldom next time, so that the line becomes shorter.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ import uuid
 import pytest
 from temporalio import workflow
 from temporalio.client import WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 
+from connection import connect_temporal
 from sandbox import LOADED_ONCE, CaseSandbox
 
 
@@ -41,7 +41,10 @@ async def test_what_the_sdks_sandbox_refuses_it_refuses(dev_server: WorkflowEnvi
     assert "time.time" in failed.value.cause.message
 
 
-def test_nothing_that_holdpoint_writes_minds_its_context() -> None:
+async def test_nothing_that_holdpoint_writes_minds_its_context(
+    dev_server: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the shortcut rests on: with a codec, or a store outside, the SDK's own runner is needed."""
-    assert pydantic_data_converter.payload_codec is None
-    assert pydantic_data_converter.external_storage is None
+    monkeypatch.setenv("TEMPORAL_ADDRESS", dev_server.client.service_client.config.target_host)
+    converter = (await connect_temporal()).data_converter
+    assert (converter.payload_codec, converter.external_storage) == (None, None)
