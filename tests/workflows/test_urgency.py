@@ -20,6 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.directory import DirectoryActivities
+from cases import CaseRefused, decide_case
 from incident.queues import Integration
 from starter import start_incident
 from tests.conftest import FAST, temporal_cli
@@ -252,3 +253,22 @@ async def test_a_step_of_another_workflow_keeps_that_ones_priority(scene: Scene)
     first = (await events(release))[0].workflow_execution_started_event_attributes.priority
     assert Priority._from_proto(first) == Priority(priority_key=3, fairness_key="acme")
     await release.terminate()
+
+
+async def test_an_answer_makes_its_case_go_first(scene: Scene) -> None:
+    scene.world.sightings = 0
+    started = await scene.start(alert(severity="low", tenant="acme"))
+    await scene.until(started, lambda state: state["question"] and state["question"]["asked"])
+    await decide_case(scene.client, started.case_id, {"decision": "contain", "analyst": ANALYST, "reason": "seen it"})
+    await scene.end(started)
+    (told,) = [
+        event.workflow_execution_options_updated_event_attributes.priority
+        for event in await events(scene.handle(started))
+        if event.HasField("workflow_execution_options_updated_event_attributes")
+    ]
+    assert (told.priority_key, told.fairness_key) == (1, "acme"), "in its tenant's line all the same"
+
+
+async def test_an_answer_to_no_case_is_told_as_before(scene: Scene) -> None:
+    with pytest.raises(CaseRefused, match="there is no case"):
+        await decide_case(scene.client, "sua-acme-192.0.2.1", {"decision": "contain"})
