@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker import PollerBehaviorAutoscaling, PollerBehaviorSimpleMaximum, Worker
 
 import logs
 import telemetry
@@ -54,6 +54,12 @@ DRAIN = timedelta(seconds=30)
 
 MAX_ACTIVITIES = 32
 """Steps at once, and as many threads: a blocking LDAP step never waits for a thread while its clock runs."""
+
+CASE_TASKS = 8
+"""Tasks of cases at once: one interpreter computes one at a time, and what it has begun is not overtaken."""
+
+CASE_POLLS = 4
+"""Polls for them at once. Each holds one of those places while it waits, so half of them is left to work in."""
 
 QUEUES_VARIABLE = "HOLDPOINT_WORKER__QUEUES"
 
@@ -150,7 +156,8 @@ def tuned(executor: ThreadPoolExecutor) -> dict[str, Any]:
     return {
         "activity_executor": executor,
         "max_concurrent_activities": MAX_ACTIVITIES,
-        "workflow_task_poller_behavior": PollerBehaviorAutoscaling(),
+        "max_concurrent_workflow_tasks": CASE_TASKS,
+        "workflow_task_poller_behavior": PollerBehaviorSimpleMaximum(CASE_POLLS),
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(),
         "sticky_queue_schedule_to_start_timeout": STICKY,
         "max_heartbeat_throttle_interval": HEARD,
