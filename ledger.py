@@ -12,13 +12,21 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateTimedOut
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import Priority, WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cases import NO_WORKER, CaseRefused
 from connection import TASK_QUEUE
-from incident.budget import LEDGER_ID, LEDGER_SUMMARY, LEDGER_WORKFLOW, Ledger, read_switch, view
+from incident.budget import (
+    LEDGER_ID,
+    LEDGER_SUMMARY,
+    LEDGER_URGENCY,
+    LEDGER_WORKFLOW,
+    Ledger,
+    read_switch,
+    view,
+)
 from incident.text import plain
 from workflows.containment_ledger import FROZEN_MEMO
 
@@ -44,6 +52,7 @@ async def freeze_containment(client: Client, *, by: str, reason: str, task_queue
         task_queue=task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=LEDGER_SUMMARY,
+        priority=Priority(priority_key=LEDGER_URGENCY),
     )
     try:
         told: dict[str, Any] = await client.execute_update_with_start_workflow(
@@ -66,6 +75,7 @@ async def _leave_signal(client: Client, switch: dict[str, Any], task_queue: str)
         start_signal="freeze",
         start_signal_args=[switch],
         static_summary=LEDGER_SUMMARY,
+        priority=Priority(priority_key=LEDGER_URGENCY),
     )
 
 

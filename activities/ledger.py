@@ -9,11 +9,11 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateTimedOut
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import Priority, WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from incident.budget import LEDGER_ID, LEDGER_SUMMARY, LEDGER_WORKFLOW
+from incident.budget import LEDGER_ID, LEDGER_SUMMARY, LEDGER_URGENCY, LEDGER_WORKFLOW
 from incident.requests import Reservation, Reserve
 
 _WITHIN = timedelta(seconds=5)
@@ -79,4 +79,5 @@ class LedgerActivities:
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=LEDGER_SUMMARY,
+            priority=Priority(priority_key=LEDGER_URGENCY),
         )

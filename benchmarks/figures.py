@@ -128,7 +128,8 @@ def _paused(told: dict[str, Any]) -> Iterator[str]:
             ("disk MB", told["disk_mb"]),
             ("ms from an answer to its receipt, p50 and p95", _late(answering["receipt_ms"], "p95")),
             ("answers without a receipt in time", answering.get("without_receipt", 0)),
-            ("ms from an answer to the first write, p50", answering["write_ms"].get("p50")),
+            ("ms from an answer to the first write, p50 and p95", _late(answering["write_ms"], "p95")),
+            ("answers without a first write within a minute after", answering.get("without_write", 0)),
             ("ms a timer fires after it is due, p50 and p99", _late(timers["fired_late_ms"])),
             ("ms until its first step begins, p50 and p99", _late(timers["looked_late_ms"])),
             (

@@ -101,7 +101,7 @@ async def _resume_all(held: _Held, total: int) -> dict[str, Any]:
 async def _answer_some(held: _Held, numbers: list[int]) -> dict[str, Any]:
     """Answer some one by one: how long until the receipt, and until the first containment write."""
     analyst = held.policy.tiers[0].analysts[0]
-    receipts, writes, late = [], [], 0
+    receipts, writes, late, unwritten = [], [], 0, 0
     for number in numbers:
         answer = {"decision": "contain", "analyst": analyst, "reason": "a benchmark"}
         begun = time.monotonic()
@@ -111,9 +111,18 @@ async def _answer_some(held: _Held, numbers: list[int]) -> dict[str, Any]:
             late += 1
             continue
         receipts.append(time.monotonic() - begun)
-        wrote = await held.worker.marks.until_first(held.cases[number], *WRITES, within=_WITHIN)
+        try:
+            wrote = await held.worker.marks.until_first(held.cases[number], *WRITES, within=_WITHIN)
+        except TimeoutError:
+            unwritten += 1
+            continue
         writes.append(wrote - begun)
-    return {"receipt_ms": milliseconds(receipts), "write_ms": milliseconds(writes), "without_receipt": late}
+    return {
+        "receipt_ms": milliseconds(receipts),
+        "write_ms": milliseconds(writes),
+        "without_receipt": late,
+        "without_write": unwritten,
+    }
 
 
 async def _lateness(held: _Held, names: list[str]) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from typing import Any, Final
 from pydantic import AwareDatetime
 
 from incident.evidence import Frozen
+from incident.queues import priority_key
 from incident.requests import Reservation, Reserve
 from incident.telling import clock
 from incident.text import markdown, plain
-from incident.triage import ActionName
+from incident.triage import ActionName, Priority
 
 LEDGER_ID: Final = "containment-ledger"
 """The workflow id of the ledger: there is one in a namespace."""
@@ -27,6 +28,9 @@ LEDGER_WORKFLOW: Final = "ContainmentLedger"
 
 LEDGER_SUMMARY: Final = "Ledger of containments: the hourly budget and the freeze switch"
 """What Temporal shows of it before a worker has seen it."""
+
+LEDGER_URGENCY: Final = priority_key(Priority.CRITICAL)
+"""Its key in Temporal's queues: whoever's case may contain does not wait behind the cases of others."""
 
 WINDOW: Final = timedelta(hours=1)
 """How long a reservation counts."""

@@ -102,8 +102,9 @@ async def test_a_crowd_of_processes_over_several_histories_and_workers(short_ser
         told = await asyncio.gather(*(desk.ask(number) for number in range(60)))
         assert sum(one.granted for one in told) == 3, "two actions each, of seven"
         assert (await desk.status())["used"] == 6
-        begun = await anext(aiter(desk.handle.fetch_history_events()))
-        assert begun.workflow_execution_started_event_attributes.continued_execution_run_id
+        begun = (await anext(aiter(desk.handle.fetch_history_events()))).workflow_execution_started_event_attributes
+        assert begun.continued_execution_run_id
+        assert begun.priority.priority_key == 1, "it goes before every case, also in a later history"
     await desk.handle.terminate()
 
 
